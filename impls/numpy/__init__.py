@@ -1,0 +1,7 @@
+"""The NumPy implementation."""
+
+if __name__ != "impls.numpy":
+    raise ImportError(
+        f"this is impls.numpy, imported as {__name__!r} in place of the framework: "
+        "take the folder impls/ off sys.path, or start from the folder above it"
+    )

@@ -1,0 +1,84 @@
+"""The multilayer perceptron of the article, in NumPy: the forward pass, as a check.
+
+The network is told in impls/torch/mlp.py. What differs here: the linear maps and the ReLU are
+written out, training is an argument of the call, and there is no gradient.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy import ndarray
+
+from impls.numpy.dropout import apply_keep, dropout
+from shared.checks import check_probability
+from shared.randomness import initial_weights
+
+
+class MLP:
+    """784-256-256-10 by default, computing in the dtype of its weights."""
+
+    def __init__(
+        self,
+        inputs: int = 784,
+        hidden1: int = 256,
+        hidden2: int = 256,
+        outputs: int = 10,
+        p1: float = 0.2,
+        p2: float = 0.5,
+        *,
+        seed: int = 0,
+        dtype: str = "float32",
+    ) -> None:
+        """Make the network.
+
+        Args:
+            inputs, hidden1, hidden2, outputs: sizes of the layers.
+            p1, p2: probabilities of dropping a unit of the first and second hidden layer.
+            seed: of the initial weights, as in shared/randomness.py.
+            dtype: of the weights, float32 or float64.
+        """
+        self.p1 = check_probability(p1, "p1")
+        self.p2 = check_probability(p2, "p2")
+        self.set_weights(
+            initial_weights(inputs, hidden1, hidden2, outputs, seed=seed, dtype=dtype)
+        )
+
+    def __call__(
+        self,
+        x: Float[ndarray, "batch inputs"],
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        keep: tuple[Bool[ndarray, "batch hidden1"], Bool[ndarray, "batch hidden2"]] | None = None,
+    ) -> Float[ndarray, "batch outputs"]:
+        """Compute the logits.
+
+        Args:
+            x: inputs, in the dtype of the weights.
+            training: whether dropout is on.
+            rng: in training, the source of both masks, drawn one after the other.
+            keep: in training, the two masks ready-made, instead of an rng.
+
+        Returns:
+            The logits, one row per example.
+        """
+        hidden = x
+        for layer, p in ((1, self.p1), (2, self.p2)):
+            hidden = np.maximum(self._linear(layer, hidden), 0)
+            if training and keep is not None:
+                hidden = apply_keep(hidden, keep[layer - 1], p)
+            else:
+                hidden = dropout(hidden, p, training=training, rng=rng)
+        return self._linear(3, hidden)
+
+    def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Take the weights, and with them the dtype, from arrays named as in a weight file."""
+        self._weights = {name: array.copy() for name, array in weights.items()}
+
+    def get_weights(self) -> dict[str, np.ndarray]:
+        """Return copies of the weights, `linear_1.weight` (out, in) to `linear_3.bias` (out,)."""
+        return {name: array.copy() for name, array in self._weights.items()}
+
+    def _linear(self, layer: int, x: ndarray) -> ndarray:
+        return x @ self._weights[f"linear_{layer}.weight"].T + self._weights[f"linear_{layer}.bias"]

@@ -1,0 +1,124 @@
+"""Every setting of a run, in one frozen dataclass; the command line is made from it."""
+
+import contextlib
+import dataclasses
+import io
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import tyro
+
+from shared.checks import check_probability
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used: the commands print it as one line and exit with 2."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Train the multilayer perceptron with dropout on Fashion-MNIST.
+
+    The defaults are those of the article. Raises InputError for a value that makes no sense.
+    """
+
+    epochs: int = 10
+    """Passes over the training data."""
+    batch_size: int = 256
+    """Examples in a step; the last step of an epoch takes what is left."""
+    lr: float = 0.5
+    """Learning rate of plain SGD."""
+    p1: float = 0.2
+    """Probability of dropping a unit of the first hidden layer."""
+    p2: float = 0.5
+    """Probability of dropping a unit of the second hidden layer."""
+    hidden1: int = 256
+    """Units in the first hidden layer."""
+    hidden2: int = 256
+    """Units in the second hidden layer."""
+    seed: int = 0
+    """Initial weights, batch order and masks are functions of this, 0 to 2**32 - 1."""
+    data: str = "auto"
+    """full, sample, auto (full if it can be had, else sample), or a folder of four IDX files."""
+    resize: int | None = None
+    """Side, in pixels, to resize the square images to."""
+    out: Path = Path("runs/run")
+    """Folder for log.jsonl and weights.safetensors."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Precision of weights, activations and gradients."""
+    device: str = "auto"
+    """auto, cpu, or another device by the framework's own name (cuda, tpu, ...)."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "hidden1", "hidden2"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.resize is not None and self.resize < 1:
+            raise InputError(f"resize must be at least 1, got {self.resize}")
+        if not (math.isfinite(self.lr) and self.lr >= 0):
+            raise InputError(f"lr must be finite and not negative, got {self.lr}")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed must be in 0 ... 2**32 - 1, got {self.seed}")
+        if self.dtype not in ("float32", "float64"):
+            raise InputError(f"dtype must be float32 or float64, got {self.dtype}")
+        for name in ("p1", "p2"):
+            try:
+                check_probability(getattr(self, name), name)
+            except (TypeError, ValueError) as error:
+                raise InputError(str(error)) from None
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    """Score a weight file, written by any of the implementations, on the test images."""
+
+    weights: Path
+    """A weights.safetensors file."""
+    data: str = "auto"
+    """full, sample, auto (full if it can be had, else sample), or a folder of four IDX files."""
+    device: str = "auto"
+    """auto, cpu, or another device by the framework's own name (cuda, tpu, ...)."""
+
+
+Settings = TypeVar("Settings")
+
+
+def parse(settings: type[Settings], *, args: Sequence[str] | None = None, **defaults) -> Settings:
+    """Read the command line into a dataclass.
+
+    Args:
+        settings: the dataclass whose fields are the flags.
+        args: the words of the command line; those of this process unless given.
+        defaults: fields whose default differs for this command.
+
+    Raises:
+        InputError: an unknown flag, or a value of the wrong kind, in one line.
+    """
+    options: dict[str, Any] = {"args": args}
+    if defaults:
+        named = {field.name: field.default for field in dataclasses.fields(settings)}  # type: ignore[arg-type]
+        options["default"] = settings(**named | defaults)
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(settings, **options)
+    except SystemExit as stop:
+        if not stop.code:  # --help
+            raise
+        # tyro draws a box: a title, the message, a rule, and where to find help.
+        message = complaint.getvalue().partition("\n")[2].split("│ ──")[0]
+        words = [line.strip("╰╯│─ ") for line in message.splitlines()]
+        raise InputError(f"{' '.join(words).strip()} (see --help)") from None
+
+
+@contextlib.contextmanager
+def one_line_errors():
+    """End the process with one line on stderr and exit status 2 on an InputError."""
+    try:
+        yield
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

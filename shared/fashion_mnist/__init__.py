@@ -1,0 +1,1 @@
+"""Fashion-MNIST for tensorflow-datasets, prepared and read without TensorFlow."""

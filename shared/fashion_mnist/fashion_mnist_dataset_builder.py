@@ -1,0 +1,52 @@
+"""The builder: TFDS's own `fashion_mnist` needs TensorFlow to prepare, this one does not."""
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from shared.data import FILES, FULL_SHA256, read_files, read_folder
+
+
+class Builder(tfds.core.GeneratorBasedBuilder):
+    """Fashion-MNIST, images uint8 (28, 28, 1) and labels int64, in the original order.
+
+    Make it with `file_format="array_record"` and read it with `as_data_source`: these, and an
+    image feature that is a plain tensor, are what works without TensorFlow.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release."}
+    URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "Optional: put the four IDX files, gzipped or not, here."
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Tensor(shape=(28, 28, 1), dtype=np.uint8),
+                    "label": tfds.features.ClassLabel(num_classes=10),
+                }
+            ),
+            supervised_keys=("image", "label"),
+            homepage="https://github.com/zalandoresearch/fashion-mnist",
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager):
+        """Read the files in the manual folder if there are any, else download them."""
+        try:
+            folder = Path(dl_manager.manual_dir)
+        except AssertionError:  # no such folder, or nothing in it
+            paths = dl_manager.download({file: f"{self.URL}{file}.gz" for file in FILES})
+            data = read_files(paths, name="download", sha256=FULL_SHA256)
+        else:
+            data = read_folder(folder, name=str(folder), sha256=FULL_SHA256)
+        return {
+            "train": self._generate_examples(data.train_images, data.train_labels),
+            "test": self._generate_examples(data.test_images, data.test_labels),
+        }
+
+    def _generate_examples(self, images: np.ndarray, labels: np.ndarray):
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            yield i, {"image": image[:, :, None], "label": int(label)}

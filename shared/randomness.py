@@ -1,0 +1,51 @@
+"""Every random thing is a pure function of (seed, purpose, epoch, step, layer).
+
+There is no state to save, so there is nothing to restore after a crash. Initial weights and
+batch order are drawn here, with NumPy, so that every framework starts from the same numbers
+and sees the same batches. Masks come from each framework's own source, started from the seed
+(JAX) or from `step_seed` (PyTorch).
+"""
+
+import math
+
+import numpy as np
+
+# Purposes: streams with different purposes have nothing in common, whatever the seed.
+INITIAL_WEIGHTS, EPOCH_ORDER, STEP_SEED = range(3)
+
+
+def initial_weights(
+    inputs: int, hidden1: int, hidden2: int, outputs: int, *, seed: int, dtype: str = "float32"
+) -> dict[str, np.ndarray]:
+    """Draw the weights a network starts from, uniform within 1 / sqrt(fan_in).
+
+    Args:
+        inputs, hidden1, hidden2, outputs: sizes of the layers.
+        seed: a whole number, not negative.
+        dtype: of the arrays returned; float32 and float64 are the same draws, rounded.
+
+    Returns:
+        `linear_1.weight` of shape (hidden1, inputs), `linear_1.bias` of shape (hidden1,), and
+        so on to `linear_3.bias`.
+
+    Source: the default of `torch.nn.Linear`, which is the article's.
+    """
+    sizes = (inputs, hidden1, hidden2, outputs)
+    weights = {}
+    for layer in (1, 2, 3):
+        fan_in, fan_out = sizes[layer - 1], sizes[layer]
+        rng = np.random.default_rng([seed, INITIAL_WEIGHTS, layer])
+        bound = 1 / math.sqrt(fan_in)
+        weights[f"linear_{layer}.weight"] = rng.uniform(-bound, bound, (fan_out, fan_in))
+        weights[f"linear_{layer}.bias"] = rng.uniform(-bound, bound, fan_out)
+    return {name: array.astype(dtype) for name, array in weights.items()}
+
+
+def epoch_order(n: int, *, seed: int, epoch: int) -> np.ndarray:
+    """Return the order, int64 (n,), in which an epoch visits its n examples, each once."""
+    return np.random.default_rng([seed, EPOCH_ORDER, epoch]).permutation(n)
+
+
+def step_seed(seed: int, step: int) -> int:
+    """Return 32 bits that start the mask generator of a step, counted from 0 over the run."""
+    return int(np.random.SeedSequence([seed, STEP_SEED, step]).generate_state(1)[0])

@@ -1,0 +1,62 @@
+"""Weight files: safetensors, with PyTorch's names and layout, whoever wrote them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from shared.config import InputError
+
+NAMES = tuple(f"linear_{layer}.{kind}" for layer in (1, 2, 3) for kind in ("weight", "bias"))
+
+
+def save_weights(path: Path, weights: Mapping[str, np.ndarray]) -> None:
+    """Write the six arrays, each weight as (out, in), to `path`, whole or not at all."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    contiguous = {name: np.ascontiguousarray(weights[name]) for name in NAMES}
+    unfinished.write_bytes(safetensors.numpy.save(contiguous))
+    unfinished.replace(path)
+
+
+def load_weights(path: Path) -> dict[str, np.ndarray]:
+    """Read the six arrays of a weight file.
+
+    Raises:
+        InputError: there is no such file, or it is not the weights of this network.
+    """
+    try:
+        weights = safetensors.numpy.load_file(path)
+    except FileNotFoundError:
+        raise InputError(f"no weight file at {path}") from None
+    except (OSError, SafetensorError, KeyError) as error:
+        raise InputError(f"{path} is not a readable safetensors file: {error}") from None
+    try:
+        layer_sizes(weights)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return weights
+
+
+def layer_sizes(weights: Mapping[str, np.ndarray]) -> tuple[int, int, int, int]:
+    """Return (inputs, hidden1, hidden2, outputs) of a set of weights.
+
+    Raises:
+        InputError: an array is missing, unknown, of another dtype than float32 or float64, not
+            finite, or of a shape that does not fit its neighbours.
+    """
+    if set(weights) != set(NAMES):
+        raise InputError(f"expected the arrays {', '.join(NAMES)}; got {', '.join(weights)}")
+    dtypes = {str(array.dtype) for array in weights.values()}
+    if dtypes not in ({"float32"}, {"float64"}):
+        raise InputError(f"expected all float32 or all float64, got {', '.join(sorted(dtypes))}")
+    sizes = [weights["linear_1.weight"].shape[-1]] if weights["linear_1.weight"].ndim == 2 else [0]
+    for layer in (1, 2, 3):
+        weight, bias = weights[f"linear_{layer}.weight"], weights[f"linear_{layer}.bias"]
+        if weight.shape != (*bias.shape, sizes[-1]) or weight.size == 0:
+            raise InputError(f"linear_{layer}: {weight.shape} and {bias.shape} do not fit")
+        sizes.append(weight.shape[0])
+    if not all(np.isfinite(array).all() for array in weights.values()):
+        raise InputError("the weights are not all finite")
+    return sizes[0], sizes[1], sizes[2], sizes[3]
