@@ -2,7 +2,9 @@
 
 import math
 import numbers
-from typing import Any
+from typing import Any, TypeVar
+
+Source = TypeVar("Source")
 
 
 def check_probability(p: Any, name: str = "p") -> float:
@@ -19,9 +21,10 @@ def check_probability(p: Any, name: str = "p") -> float:
     # Not an assert: `python -O` removes those.
     if isinstance(p, bool) or not isinstance(p, numbers.Real):
         raise TypeError(f"{name} must be a real number, got {type(p).__name__}")
+    p = float(p)
     if math.isnan(p) or not 0 <= p <= 1:
         raise ValueError(f"{name} must be in [0, 1], got {p}")
-    return float(p)
+    return p
 
 
 def check_floating(is_floating: bool, dtype: Any) -> None:
@@ -30,7 +33,8 @@ def check_floating(is_floating: bool, dtype: Any) -> None:
         raise TypeError(f"dropout needs a real floating-point x, got {dtype}")
 
 
-def check_source(source: Any, name: str, example: str) -> None:
-    """Raise ValueError if there is no source of randomness to draw a mask from."""
+def check_source(source: Source | None, name: str, example: str) -> Source:
+    """Return the source of randomness; raise ValueError if there is none to draw a mask from."""
     if source is None:
         raise ValueError(f"dropout in training needs randomness: pass {name}={example}")
+    return source

@@ -162,10 +162,8 @@ def _load_full() -> Data:
     cache = _cache_folder() / "idx"
     with contextlib.suppress(InputError):  # not there yet, or damaged: made again below
         return read_folder(cache, name="full", sha256=FULL_SHA256)
-    if DEBIAN.exists():
-        data = read_folder(DEBIAN, name="full", sha256=FULL_SHA256)
-    else:
-        data = _download()
+    in_debian = DEBIAN.exists()
+    data = read_folder(DEBIAN, name="full", sha256=FULL_SHA256) if in_debian else _download()
     # Decompressed, 53 MB load in a tenth of a second; no cache only means slower.
     with contextlib.suppress(OSError):
         _write_folder(cache, data)

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 from tqdm import tqdm
@@ -66,12 +66,10 @@ def train_main(name: str, packages: tuple[str, ...], train: Callable[..., TrainR
     with one_line_errors():
         config = parse(Config, out=Path("runs") / name)
         data = load(config.data, resize=config.resize)
-        try:
-            config.out.mkdir(parents=True, exist_ok=True)
-            log = open(config.out / "log.jsonl", "w")
-        except OSError as error:
-            raise InputError(f"cannot write to {config.out}: {error}") from None
-        with log, tqdm(total=config.epochs, unit="epoch", disable=None) as bar:
+        with (
+            _open_log(config.out) as log,
+            tqdm(total=config.epochs, unit="epoch", disable=None) as bar,
+        ):
             print(f"{name}: {data.source}", flush=True)
             header = {
                 "config": dataclasses.asdict(config) | {"out": str(config.out)},
@@ -134,6 +132,14 @@ def read_log(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return header, history
 
 
-def _write_line(log: Any, record: dict[str, Any]) -> None:
+def _open_log(folder: Path) -> TextIO:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return open(folder / "log.jsonl", "w")
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error}") from None
+
+
+def _write_line(log: TextIO, record: dict[str, Any]) -> None:
     log.write(json.dumps(record) + "\n")
     log.flush()

@@ -36,7 +36,7 @@ def sample_keep(
         TypeError, ValueError: p is not a probability, or there is no key.
     """
     p = check_probability(p)
-    check_source(key, "key", "jax.random.key(0)")
+    key = check_source(key, "key", "jax.random.key(0)")
     # float32 whatever x is: in bfloat16, one uniform in 500 would be rounded to exactly 0.
     u = jax.random.uniform(key, shape, dtype=jnp.float32)
     return u >= p  # not u > p: u can be 0, and p = 0 must keep it

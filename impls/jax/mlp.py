@@ -5,6 +5,7 @@ split by hand, and Flax keeps a weight as its transpose, the kernel (in, out).
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,15 +42,13 @@ class MLP(nnx.Module):
             dtype: of the weights, float32 or float64.
         """
         # DIFF: Flax draws weights from keys of its own; zeros are cheap, and replaced below.
-        made = {"kernel_init": nnx.initializers.zeros, "rngs": nnx.Rngs(0)}
+        made: dict[str, Any] = {"kernel_init": nnx.initializers.zeros, "rngs": nnx.Rngs(0)}
         self.linear_1 = nnx.Linear(inputs, hidden1, **made)
         self.linear_2 = nnx.Linear(hidden1, hidden2, **made)
         self.linear_3 = nnx.Linear(hidden2, outputs, **made)
         self.dropout_1 = Dropout(p1)
         self.dropout_2 = Dropout(p2)
-        self.set_weights(
-            initial_weights(inputs, hidden1, hidden2, outputs, seed=seed, dtype=dtype)
-        )
+        self.set_weights(initial_weights(inputs, hidden1, hidden2, outputs, seed=seed, dtype=dtype))
 
     def __call__(
         self,
@@ -91,5 +90,5 @@ class MLP(nnx.Module):
             weights[f"{name}.bias"] = np.array(layer.bias[...])
         return weights
 
-    def _layers(self) -> dict[str, nnx.Linear]:
+    def _layers(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("linear_1", "linear_2", "linear_3")}

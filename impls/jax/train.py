@@ -55,7 +55,7 @@ def train_step(
     return loss, count_correct(logits, labels)
 
 
-@functools.partial(nnx.jit, static_argnames="batch_size")
+@nnx.jit(static_argnames="batch_size")
 def train_epoch(
     model: MLP,
     optimizer: nnx.Optimizer,
@@ -63,8 +63,8 @@ def train_epoch(
     labels: Int[Array, " n"],
     order: Int[Array, " n"],
     *,
-    seed: Int[Array, ""],
-    first_step: Int[Array, ""],
+    seed: np.uint32,
+    first_step: np.uint32,
     batch_size: int,
 ) -> tuple[Float[Array, " steps"], Int[Array, " steps"]]:
     """Visit every example once, in the order given, the short last batch included.
@@ -95,10 +95,10 @@ def train_epoch(
     # DIFF: one compiled loop over the full batches, which have one shape; the short one after it.
     full = len(order) // batch_size
     batches = order[: full * batch_size].reshape(full, batch_size)
-    steps = first_step + jnp.arange(full)
+    steps = first_step + jnp.arange(full, dtype=np.uint32)
     state, (losses, correct) = jax.lax.scan(one_step, state, (steps, batches))
     if rest := len(order) % batch_size:
-        state, (loss, right) = one_step(state, (first_step + full, order[-rest:]))
+        state, (loss, right) = one_step(state, (first_step + np.uint32(full), order[-rest:]))
         losses, correct = jnp.append(losses, loss), jnp.append(correct, right)
     nnx.update((model, optimizer), state)
     return losses, correct
@@ -155,7 +155,7 @@ def _train(config: Config, data: Data, on_epoch: Callable[[dict[str, Any]], None
     for epoch in range(1, config.epochs + 1):
         started = time.perf_counter()
         order = jnp.asarray(epoch_order(n, seed=config.seed, epoch=epoch))
-        losses, correct = train_epoch(
+        step_losses, step_correct = train_epoch(
             model,
             optimizer,
             images,
@@ -165,7 +165,8 @@ def _train(config: Config, data: Data, on_epoch: Callable[[dict[str, Any]], None
             first_step=np.uint32(steps),
             batch_size=config.batch_size,
         )
-        losses, correct = np.asarray(losses), np.asarray(correct)  # waits for the device
+        # This waits until the device is done.
+        losses, correct = np.asarray(step_losses), np.asarray(step_correct)
         seconds = time.perf_counter() - started
         record = epoch_record(
             epoch,

@@ -33,7 +33,7 @@ def sample_keep(
         TypeError, ValueError: p is not a probability, or there is no rng.
     """
     p = check_probability(p)
-    check_source(rng, "rng", "numpy.random.default_rng(0)")
+    rng = check_source(rng, "rng", "numpy.random.default_rng(0)")
     # float32 whatever x is: in bfloat16, one uniform in 500 would be rounded to exactly 0.
     u = np.asarray(rng.random(shape, dtype=np.float32))
     return u >= np.float32(p)  # not u > p: u can be 0, and p = 0 must keep it

@@ -40,9 +40,7 @@ class MLP:
         """
         self.p1 = check_probability(p1, "p1")
         self.p2 = check_probability(p2, "p2")
-        self.set_weights(
-            initial_weights(inputs, hidden1, hidden2, outputs, seed=seed, dtype=dtype)
-        )
+        self.set_weights(initial_weights(inputs, hidden1, hidden2, outputs, seed=seed, dtype=dtype))
 
     def __call__(
         self,

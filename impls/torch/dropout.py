@@ -41,7 +41,7 @@ def sample_keep(
         TypeError, ValueError: p is not a probability, or there is no generator.
     """
     p = check_probability(p)
-    check_source(generator, "generator", "torch.Generator().manual_seed(0)")
+    generator = check_source(generator, "generator", "torch.Generator().manual_seed(0)")
     # float32 whatever x is: in bfloat16, one uniform in 500 would be rounded to exactly 0.
     u = torch.rand(shape, generator=generator, device=device, dtype=torch.float32)
     return u >= p  # not u > p: u can be 0, and p = 0 must keep it
@@ -63,7 +63,10 @@ def apply_keep(
     # At p = 1 nothing is kept, but x / 0 would still send 0 * inf = NaN into the gradient.
     keep_rate = 1 - p if p < 1 else 1.0
     # Select, not multiply: 0 * inf is NaN.
-    return torch.where(keep, x / keep_rate, 0)
+    # DIFF: torch.where(keep, x / keep_rate, 0) says it best, but on a CPU it branches on every
+    # unit of a mask that no processor can predict. The gradient of ReLU is a select without
+    # branches: its first argument where the second exceeds the third, else 0.
+    return torch.ops.aten.threshold_backward(x / keep_rate, keep, 0)
 
 
 def dropout(

@@ -47,9 +47,7 @@ class MLP(nn.Module):
         self.linear_3 = nn.Linear(hidden2, outputs, device="meta")
         self.dropout_1 = Dropout(p1)
         self.dropout_2 = Dropout(p2)
-        self.set_weights(
-            initial_weights(inputs, hidden1, hidden2, outputs, seed=seed, dtype=dtype)
-        )
+        self.set_weights(initial_weights(inputs, hidden1, hidden2, outputs, seed=seed, dtype=dtype))
 
     def forward(
         self,

@@ -1,6 +1,7 @@
 """The builder: TFDS's own `fashion_mnist` needs TensorFlow to prepare, this one does not."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -16,7 +17,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}
+    RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
     URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
     MANUAL_DOWNLOAD_INSTRUCTIONS = "Optional: put the four IDX files, gzipped or not, here."
 

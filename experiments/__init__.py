@@ -1,0 +1,1 @@
+"""Questions asked of several implementations at once."""

@@ -1,0 +1,81 @@
+"""One small face for three frameworks, so that each test is written once."""
+
+import dataclasses
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import torch
+
+import impls.jax.dropout
+import impls.jax.evaluate
+import impls.jax.mlp
+import impls.jax.train
+import impls.numpy.dropout
+import impls.numpy.evaluate
+import impls.numpy.mlp
+import impls.torch.dropout
+import impls.torch.evaluate
+import impls.torch.mlp
+import impls.torch.train
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapter:
+    """A framework: its four modules, and how to make and read its arrays."""
+
+    name: str
+    dropout: ModuleType
+    mlp: ModuleType
+    evaluate: ModuleType
+    train: ModuleType | None
+
+    def array(self, values: Any, dtype: str | None = None) -> Any:
+        """Make an array of the framework, keeping the dtype of NumPy values unless told."""
+        values = np.asarray(values)
+        if self.name == "torch":
+            tensor = torch.tensor(values.tolist() if values.dtype == ml_dtypes.bfloat16 else values)
+            return tensor.to(getattr(torch, dtype)) if dtype else tensor
+        values = values.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype or values.dtype)
+        return jnp.asarray(values) if self.name == "jax" else values
+
+    def numpy(self, array: Any) -> np.ndarray:
+        """Read an array of the framework; bfloat16 comes as float32, which holds it exactly."""
+        if self.name == "torch":
+            array = array.detach()
+            return (array.float() if array.dtype == torch.bfloat16 else array).numpy()
+        array = np.asarray(array)
+        return array.astype(np.float32) if array.dtype == ml_dtypes.bfloat16 else array
+
+    def source(self, seed: int) -> dict[str, Any]:
+        """Make the source of randomness, under the name that the framework gives it."""
+        if self.name == "torch":
+            return {"generator": torch.Generator().manual_seed(seed)}
+        if self.name == "jax":
+            return {"key": jax.random.key(seed)}
+        return {"rng": np.random.default_rng(seed)}
+
+    def keep(self, shape: tuple[int, ...], p: float, seed: int) -> Any:
+        """Draw a mask."""
+        device = {"device": "cpu"} if self.name == "torch" else {}
+        return self.dropout.sample_keep(shape, p, **self.source(seed), **device)
+
+    def gradient(self, function: Any, x: Any) -> np.ndarray:
+        """Return the gradient of the sum of function(x)."""
+        if self.name == "torch":
+            x = x.clone().requires_grad_()
+            function(x).sum().backward()
+            return self.numpy(x.grad)
+        return self.numpy(jax.grad(lambda x: function(x).sum())(x))
+
+
+TORCH = Adapter(
+    "torch", impls.torch.dropout, impls.torch.mlp, impls.torch.evaluate, impls.torch.train
+)
+JAX = Adapter("jax", impls.jax.dropout, impls.jax.mlp, impls.jax.evaluate, impls.jax.train)
+NUMPY = Adapter("numpy", impls.numpy.dropout, impls.numpy.mlp, impls.numpy.evaluate, None)
+ALL = (TORCH, JAX, NUMPY)
+WITH_GRADIENT = (TORCH, JAX)

@@ -1,0 +1,215 @@
+"""The commands as a user types them, right and wrong."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import experiments.article
+import experiments.compare
+from shared.data import FOLDER_VARIABLE
+from shared.randomness import initial_weights
+from shared.weights import load_weights, save_weights
+from tests.adapters import ALL, WITH_GRADIENT, Adapter
+
+ROOT = Path(__file__).parents[1]
+TRAIN = ("--epochs", "1", "--hidden1", "16", "--hidden2", "16")
+
+
+def run(*words: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *map(str, words)], cwd=cwd, capture_output=True, text=True
+    )
+
+
+def call(monkeypatch: pytest.MonkeyPatch, main, *words: object) -> None:
+    """Run a command in this process, which saves seconds of importing."""
+    monkeypatch.setattr(sys, "argv", ["command", *map(str, words)])
+    main()
+
+
+@pytest.mark.parametrize("form", ["module", "file"])
+@pytest.mark.parametrize("folder", ["root", "impls", "elsewhere"])
+def test_train_in_both_forms_from_any_folder(
+    trainable: Adapter, form: str, folder: str, small_folder, tmp_path
+):
+    name = trainable.name
+    start = {
+        "module": ("-m", f"impls.{name}.train"),
+        "file": (ROOT / "impls" / name / "train.py",),
+    }[form]
+    cwd = {"root": ROOT, "impls": ROOT / "impls", "elsewhere": tmp_path}[folder]
+    out = tmp_path / "run"
+    result = run(*start, *TRAIN, "--data", small_folder, "--out", out, cwd=cwd)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert re.search(r"^epoch +1  train loss [\d.]+ .* s$", result.stdout, re.M), result.stdout
+    assert load_weights(out / "weights.safetensors")["linear_1.weight"].shape == (16, 784)
+
+
+def test_log_and_weights(trainable: Adapter, monkeypatch, small_folder, tmp_path, capsys):
+    out = tmp_path / "a" / "run"
+    words = (*TRAIN, "--epochs", 2, "--data", small_folder, "--out", out)
+    call(monkeypatch, trainable.train.main, *words)
+    header, *records = map(json.loads, (out / "log.jsonl").read_text().splitlines())
+    assert header["config"]["epochs"] == 2
+    assert header["config"]["p2"] == 0.5
+    assert trainable.name in header["versions"]
+    assert "600 + 200" in header["data"]
+    assert [record["epoch"] for record in records] == [1, 2]
+    assert list(records[0]) == (
+        ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
+    )
+    assert sorted(path.name for path in out.iterdir()) == ["log.jsonl", "weights.safetensors"]
+    lines = capsys.readouterr().out
+    assert lines.count("epoch  ") == 2
+
+    # The same command again, the same bytes.
+    weights = (out / "weights.safetensors").read_bytes()
+    call(monkeypatch, trainable.train.main, *words)
+    assert (out / "weights.safetensors").read_bytes() == weights
+
+    # Any framework scores these weights alike, to the last image.
+    capsys.readouterr()
+    for adapter in ALL:
+        call(monkeypatch, adapter.evaluate.main, "--weights", out / "weights.safetensors",
+             "--data", small_folder)  # fmt: skip
+    scores = re.findall(r"test accuracy ([\d.]+)  \((\d+) of 200\)", capsys.readouterr().out)
+    assert len(scores) == 3
+    assert len(set(scores)) == 1
+    assert int(scores[0][1]) == round(records[-1]["test_accuracy"] * 200)
+
+
+def test_defaults_are_the_article_s(trainable: Adapter, monkeypatch):
+    configs = []
+    monkeypatch.setattr("shared.runs.parse", lambda kind, **d: configs.append(kind(**d)) or exit(0))
+    with pytest.raises(SystemExit):
+        call(monkeypatch, trainable.train.main)
+    (config,) = configs
+    assert (config.epochs, config.batch_size, config.lr) == (10, 256, 0.5)
+    assert (config.p1, config.p2, config.hidden1, config.hidden2) == (0.2, 0.5, 256, 256)
+    assert (config.seed, config.data, config.dtype) == (0, "auto", "float32")
+    assert config.out == Path("runs") / trainable.name
+
+
+def refusal(monkeypatch, capsys, main, *words: object) -> str:
+    """Run a command that must end with status 2 and one line; return the line."""
+    with pytest.raises(SystemExit) as stop:
+        call(monkeypatch, main, *words)
+    printed = capsys.readouterr()
+    assert stop.value.code == 2
+    assert printed.err.count("\n") == 1
+    assert printed.err.startswith("error: ")
+    return printed.err
+
+
+BAD_FLAGS = {
+    "--foo 1": "--foo",
+    "--epochs": "--epochs",
+    "--epochs x": "--epochs",
+    "--epochs 0": "epochs must be at least 1, got 0",
+    "--epochs 1.5": "--epochs",
+    "--batch-size 0": "batch_size must be",
+    "--lr nan": "lr must be",
+    "--lr -1": "lr must be",
+    "--p1 1.5": "p1 must be in [0, 1], got 1.5",
+    "--p2 nan": "p2 must be in [0, 1], got nan",
+    "--hidden1 0": "hidden1 must be",
+    "--hidden2 -3": "hidden2 must be",
+    "--seed -1": "seed must be",
+    "--seed 4294967296": "seed must be",
+    "--resize 0": "resize must be",
+    "--dtype int8": "--dtype",
+    "--data /no/such/folder": "/no/such/folder",
+    "--data sample --device nonsense": "no device 'nonsense'",
+    "--data sample --out /proc/no/such": "cannot write to /proc/no/such",
+    "stray": "stray",
+}
+
+
+@pytest.mark.parametrize("words", BAD_FLAGS)
+def test_a_bad_train_flag(trainable: Adapter, words: str, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert BAD_FLAGS[words] in refusal(monkeypatch, capsys, trainable.train.main, *words.split())
+
+
+def test_bad_evaluate_flags_and_files(framework: Adapter, monkeypatch, capsys, tmp_path):
+    def refused(*words: object) -> str:
+        return refusal(monkeypatch, capsys, framework.evaluate.main, *words)
+
+    assert "--weights" in refused()
+    assert "no weight file" in refused("--weights", tmp_path / "none")
+    path = tmp_path / "weights.safetensors"
+    path.write_text("not weights")
+    assert "not a readable safetensors" in refused("--weights", path)
+    save_weights(path, initial_weights(784, 8, 8, 10, seed=0))
+    assert "/no/such" in refused("--weights", path, "--data", "/no/such")
+    assert "no device" in refused("--weights", path, "--data", "sample", "--device", "nonsense")
+    save_weights(path, initial_weights(783, 8, 8, 10, seed=0))
+    assert "square" in refused("--weights", path, "--data", "sample")
+    save_weights(path, initial_weights(784, 8, 8, 5, seed=0))
+    assert "does not fit" in refused("--weights", path, "--data", "sample")
+
+
+def test_a_bad_flag_shows_no_traceback_from_outside():
+    result = run("-m", "impls.torch.train", "--p1", "7")
+    assert result.returncode == 2
+    assert (
+        result.stderr == "error: Error parsing Config: p1 must be in [0, 1], got 7.0 (see --help)\n"
+    )
+
+
+def test_the_sample_is_announced_by_the_command(tmp_path):
+    env = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "HTTP_PROXY": "http://127.0.0.1:9"}
+    env.pop(FOLDER_VARIABLE, None)
+    code = (
+        "import sys, pathlib, shared.data as d; d.DEBIAN = pathlib.Path('/nowhere');"
+        f"sys.argv = ['train', *{TRAIN!r}, '--out', {str(tmp_path / 'run')!r}];"
+        "import impls.torch.train as t; t.main()"
+    )
+    env["http_proxy"] = "http://127.0.0.1:9"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=env
+    )
+    assert result.returncode == 0, result.stderr
+    assert "SAMPLE" in result.stderr
+    assert "torch: sample: 10,000 + 2,000 images" in result.stdout
+
+
+def test_a_resized_network_is_scored_on_resized_images(
+    trainable: Adapter, monkeypatch, small_folder, tmp_path, capsys
+):
+    words = (*TRAIN, "--data", small_folder, "--resize", 14, "--out", tmp_path)
+    call(monkeypatch, trainable.train.main, *words)
+    call(monkeypatch, trainable.evaluate.main, "--weights", tmp_path / "weights.safetensors",
+         "--data", small_folder)  # fmt: skip
+    record = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
+    right = round(record["test_accuracy"] * 200)
+    assert f"({right} of 200)" in capsys.readouterr().out
+
+
+def test_compare(monkeypatch, small_folder, tmp_path, capsys):
+    runs = [tmp_path / adapter.name for adapter in WITH_GRADIENT]
+    for adapter, out in zip(WITH_GRADIENT, runs, strict=True):
+        call(monkeypatch, adapter.train.main, *TRAIN, "--data", small_folder, "--out", out)
+    call(monkeypatch, experiments.compare.main, *runs)
+    assert capsys.readouterr().out.count(" agree ") == 2
+    # Other weights than those that were scored: NumPy finds out.
+    save_weights(runs[0] / "weights.safetensors", initial_weights(784, 16, 16, 10, seed=9))
+    with pytest.raises(SystemExit) as stop:
+        call(monkeypatch, experiments.compare.main, *runs)
+    assert stop.value.code == 1
+    assert capsys.readouterr().out.count(" DIFFER ") == 1
+    (runs[0] / "log.jsonl").write_text("not json\n")
+    assert "cannot read the log" in refusal(monkeypatch, capsys, experiments.compare.main, *runs)
+
+
+def test_article(monkeypatch, small_folder, capsys):
+    words = ("--seeds", 2, "--epochs", 1, "--data", small_folder)
+    call(monkeypatch, experiments.article.main, *words)
+    text = capsys.readouterr().out
+    assert len(re.findall(r"^\| (?:torch|jax) \| 0\.\d{4} ± 0\.\d{4} \|", text, re.M)) == 2
+    assert "Welch" in text

@@ -1,0 +1,265 @@
+"""Where the data comes from, and what is refused."""
+
+import gzip
+import hashlib
+import http.server
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shared import data
+from shared.config import InputError
+from shared.data import FILES, FULL_SHA256, load, to_inputs
+
+
+@pytest.fixture
+def nowhere(monkeypatch, tmp_path):
+    """A machine without the data: no variable, an empty cache, no Debian package, no network."""
+    from shared.fashion_mnist.fashion_mnist_dataset_builder import Builder
+
+    monkeypatch.delenv(data.FOLDER_VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(data, "DEBIAN", tmp_path / "no-package")
+    monkeypatch.setattr(Builder, "URL", "http://127.0.0.1:9/")  # the discard port: refused
+
+
+def write_idx(folder, train, test, compress=False):
+    folder.mkdir(exist_ok=True)
+    arrays = (*train, *test)
+    for file, array in zip(FILES, arrays, strict=True):
+        header = np.array([0x800 + array.ndim, *array.shape], ">u4").tobytes()
+        content = header + array.astype(np.uint8).tobytes()
+        path = folder / (f"{file}.gz" if compress else file)
+        path.write_bytes(gzip.compress(content) if compress else content)
+
+
+def tiny(n=4, side=28):
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (n, side, side), np.uint8), np.arange(n) % 10
+
+
+def test_full(full_data):
+    assert full_data.train_images.shape == (60_000, 28, 28)
+    assert full_data.test_images.shape == (10_000, 28, 28)
+    assert full_data.train_images.dtype == full_data.test_images.dtype == np.uint8
+    assert full_data.train_labels.dtype == full_data.test_labels.dtype == np.int64
+    assert np.bincount(full_data.train_labels).tolist() == [6_000] * 10
+    assert np.bincount(full_data.test_labels).tolist() == [1_000] * 10
+    assert full_data.train_labels[:5].tolist() == [9, 0, 0, 3, 0]
+
+
+def test_full_loads_in_half_a_second_after_first_use(full_data):
+    def seconds():
+        started = time.perf_counter()
+        load("full")
+        return time.perf_counter() - started
+
+    assert min(seconds() for _ in range(3)) < 0.5
+
+
+def test_sample_is_the_first_of_each_class(full_data):
+    sample = load("sample")
+    for split, count in (("train", 1_000), ("test", 200)):
+        labels = getattr(full_data, f"{split}_labels")
+        chosen = np.sort(np.concatenate([np.flatnonzero(labels == c)[:count] for c in range(10)]))
+        np.testing.assert_array_equal(getattr(sample, f"{split}_labels"), labels[chosen])
+        np.testing.assert_array_equal(
+            getattr(sample, f"{split}_images"), getattr(full_data, f"{split}_images")[chosen]
+        )
+    assert "Zalando" in (data.SAMPLE / "LICENSE").read_text()
+
+
+def test_inputs_are_float32_from_0_to_1():
+    images = np.array([0, 51, 255, 255], np.uint8).reshape(1, 2, 2)
+    inputs = to_inputs(images)
+    assert inputs.dtype == np.float32
+    np.testing.assert_array_equal(inputs, np.float32([[0, 51 / 255, 1, 1]]))
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_folder(tmp_path, compress: bool):
+    write_idx(tmp_path, tiny(5), tiny(3), compress)
+    loaded = load(str(tmp_path))
+    np.testing.assert_array_equal(loaded.train_images, tiny(5)[0])
+    np.testing.assert_array_equal(loaded.test_labels, tiny(3)[1])
+    assert loaded.source == f"{tmp_path}: 5 + 3 images"
+
+
+def test_bad_folders(tmp_path):
+    def refused(complaint):
+        with pytest.raises(InputError, match=complaint):
+            load(str(tmp_path))
+
+    refused("no train-images-idx3-ubyte or train-images-idx3-ubyte.gz in the folder")
+    write_idx(tmp_path, tiny(5), tiny(3))
+    good = (tmp_path / FILES[0]).read_bytes()
+    for content, complaint in (
+        (good[:-1], "announces the shape"),
+        (b"\0\0\x08\x01" + good[4:], "not an IDX file of 3 dimensions"),
+        (b"", "not an IDX file"),
+        (gzip.compress(good)[:-9], "cannot read"),
+        (b"\x1f\x8b" + good, "cannot read"),
+    ):
+        (tmp_path / FILES[0]).write_bytes(content)
+        refused(complaint)
+    write_idx(tmp_path, (tiny(5)[0], tiny(4)[1]), tiny(3))
+    refused("5 images but 4 labels")
+    write_idx(tmp_path, tiny(5), tiny(3, side=14))
+    refused("different sizes")
+    write_idx(tmp_path, (tiny(5)[0][:, :20], tiny(5)[1]), tiny(3))
+    refused("not square")
+    write_idx(tmp_path, (tiny(5)[0], tiny(5)[1] + 6), tiny(3))
+    refused("a label over 9")
+
+
+def test_full_refuses_other_data(nowhere, monkeypatch, tmp_path):
+    write_idx(tmp_path / "other", tiny(5), tiny(3))
+    monkeypatch.setenv(data.FOLDER_VARIABLE, str(tmp_path / "other"))
+    for source in ("full", "auto"):  # auto, too: the user said where the data is
+        with pytest.raises(InputError, match="SHA-256 differs"):
+            load(source)
+
+
+def test_the_variable_names_the_folder(full_data, nowhere, monkeypatch):
+    monkeypatch.setenv(data.FOLDER_VARIABLE, "/usr/share/datasets/fashion-mnist")
+    np.testing.assert_array_equal(load("full").test_images, full_data.test_images)
+
+
+def test_full_cannot_be_had(nowhere):
+    started = time.perf_counter()
+    with pytest.raises(InputError, match="cannot reach"):
+        load("full")
+    assert time.perf_counter() - started < 30
+
+
+def test_auto_falls_back_with_a_notice_no_one_can_miss(nowhere, capsys):
+    loaded = load("auto")
+    assert len(loaded.train_images) == 10_000
+    assert loaded.source.startswith("sample")
+    notice = capsys.readouterr().err
+    assert notice.count("!" * 78) == 2
+    for word in ("SAMPLE", "cannot reach", "dataset-fashion-mnist", data.FOLDER_VARIABLE):
+        assert word in notice
+
+
+def test_auto_takes_the_full_data_without_a_word(full_data, capsys):
+    assert load("auto").source == full_data.source
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_damaged_cache_is_made_again(full_data, monkeypatch, tmp_path):
+    monkeypatch.delenv(data.FOLDER_VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    load("full")
+    cached = tmp_path / "dropout-three-ways" / "idx" / FILES[1]
+    good = cached.read_bytes()
+    cached.write_bytes(good[:-1] + b"\0")
+    np.testing.assert_array_equal(load("full").train_labels, full_data.train_labels)
+    assert cached.read_bytes() == good
+
+
+def test_resize_is_pillow_s_bilinear(small_data, small_folder):
+    resized = load(str(small_folder), resize=14)
+    assert resized.train_images.shape == (600, 14, 14)
+    assert resized.test_images.dtype == np.uint8
+    expected = Image.fromarray(small_data.test_images[3]).resize((14, 14), Image.BILINEAR)
+    np.testing.assert_array_equal(resized.test_images[3], np.asarray(expected))
+
+
+# tensorflow-datasets, without TensorFlow. Its dependencies still speak to old Pythons.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_builder_prepares_from_a_local_folder(monkeypatch, tmp_path, small_data, small_folder):
+    import tensorflow_datasets as tfds
+
+    from shared.fashion_mnist import fashion_mnist_dataset_builder as module
+
+    expected = {f: hashlib.sha256((small_folder / f).read_bytes()).hexdigest() for f in FILES}
+    monkeypatch.setattr(module, "FULL_SHA256", expected)
+    builder = module.Builder(data_dir=tmp_path / "tfds", file_format="array_record")
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(manual_dir=small_folder)
+    )
+    source = builder.as_data_source("train")
+    examples = source.__getitems__(range(len(source)))
+    np.testing.assert_array_equal(
+        np.stack([e["image"][:, :, 0] for e in examples]), small_data.train_images
+    )
+    assert [e["label"] for e in examples] == small_data.train_labels.tolist()
+
+
+class Mirror(http.server.ThreadingHTTPServer):
+    """The four gzipped files on the loopback interface."""
+
+    def __init__(self, files: dict[str, bytes]):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                content = files[self.path.rsplit("/", 1)[-1]]
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                if self.command == "GET":
+                    self.wfile.write(content)
+
+            do_HEAD = do_GET  # noqa: N815
+
+            def log_message(self, *_):
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def mirror(nowhere, monkeypatch, small_folder):
+    """A mirror of the small data, with its checksums in place of the pinned ones."""
+    from tensorflow_datasets.core.download import checksums
+    from tensorflow_datasets.core.utils import Size
+
+    from shared.fashion_mnist import fashion_mnist_dataset_builder as module
+
+    files = {f"{f}.gz": gzip.compress((small_folder / f).read_bytes()) for f in FILES}
+    server = Mirror(files)
+    url = f"http://127.0.0.1:{server.server_port}/"
+    expected = {f: hashlib.sha256((small_folder / f).read_bytes()).hexdigest() for f in FILES}
+    infos = {
+        url + name: checksums.UrlInfo(
+            size=Size(len(content)), checksum=hashlib.sha256(content).hexdigest(), filename=name
+        )
+        for name, content in files.items()
+    }
+    monkeypatch.setattr(module.Builder, "URL", url)
+    monkeypatch.setattr(module.Builder, "url_infos", infos)
+    monkeypatch.setattr(module, "FULL_SHA256", expected)
+    monkeypatch.setattr(data, "FULL_SHA256", expected)
+    yield files
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_full_downloads_once_and_then_reads_its_cache(mirror, small_data):
+    loaded = load("full")
+    np.testing.assert_array_equal(loaded.train_images, small_data.train_images)
+    np.testing.assert_array_equal(loaded.test_labels, small_data.test_labels)
+    mirror.clear()  # from now on, every request fails
+    np.testing.assert_array_equal(load("full").train_images, small_data.train_images)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_download_of_other_bytes_is_refused(mirror, capsys):
+    name = f"{FILES[3]}.gz"
+    mirror[name] = gzip.compress(gzip.decompress(mirror[name])[:-1] + b"\x03")
+    with pytest.raises(InputError, match="tensorflow-datasets failed"):
+        load("full")
+    assert load("auto").source.startswith("sample")
+    assert "SAMPLE" in capsys.readouterr().err
+
+
+def test_the_pinned_checksums_are_complete():
+    from shared.fashion_mnist.fashion_mnist_dataset_builder import Builder
+
+    assert set(Builder.url_infos) == {f"{Builder.URL}{file}.gz" for file in FILES}
+    assert len(FULL_SHA256) == 4

@@ -1,0 +1,190 @@
+"""Same masks and same weights: the same logits, loss, gradients and steps in all three."""
+
+import contextlib
+
+import jax
+import numpy as np
+import optax
+import pytest
+import torch
+from flax import nnx
+
+from shared.randomness import initial_weights
+from shared.weights import NAMES
+from tests.adapters import JAX, NUMPY, TORCH, Adapter
+from tests.conftest import largest_difference
+
+# No two sizes alike, so that a transposed weight cannot pass.
+SIZES = (784, 61, 37, 10)
+N = 64
+LR = 0.5
+
+# float32: a dot product of 784 terms carries a rounding error of about sqrt(784) * 2**-24 = 2e-6
+# of the size of its terms, and three layers and their backward pass some 6 of these in a row:
+# 1e-5, in numbers that are all of order 1 or below. Ten steps at lr 0.5 add up ten gradients of
+# such an error, times 0.5, and feed it back through a network that may double it a few times.
+TOLERANCE = {"float64": (1e-10, 1e-10), "float32": (1e-5, 1e-4)}  # one pass, ten steps
+
+
+def arrays(dtype: str):
+    rng = np.random.default_rng(5)
+    x = rng.uniform(size=(N, SIZES[0])).astype(dtype)
+    labels = rng.integers(0, 10, N)
+    keep = tuple(
+        rng.random((N, width)) >= p for width, p in zip(SIZES[1:3], (0.2, 0.5), strict=True)
+    )
+    return x, labels, keep
+
+
+def one_pass(dtype: str) -> dict[str, dict[str, np.ndarray]]:
+    """Logits, loss and every gradient of each framework, as in a weight file."""
+    x, labels, keep = arrays(dtype)
+    results: dict[str, dict[str, np.ndarray]] = {}
+
+    model = TORCH.mlp.MLP(*SIZES, dtype=dtype)
+    logits = model(torch.tensor(x), keep=tuple(torch.tensor(k) for k in keep))
+    loss = TORCH.evaluate.cross_entropy(logits, torch.tensor(labels))
+    loss.backward()
+    gradients = {name: p.grad.numpy() for name, p in model.named_parameters()}
+    results["torch"] = {"logits": logits.detach().numpy(), "loss": loss.detach().numpy()}
+    results["torch"] |= gradients
+
+    model = JAX.mlp.MLP(*SIZES, dtype=dtype)
+
+    def loss_and_logits(model):
+        logits = model(x, keep=keep)
+        return JAX.evaluate.cross_entropy(logits, labels), logits
+
+    (loss, logits), gradient = nnx.value_and_grad(loss_and_logits, has_aux=True)(model)
+    holder = JAX.mlp.MLP(*SIZES, dtype=dtype)  # reads gradients as if they were weights
+    nnx.update(holder, gradient)
+    results["jax"] = {"logits": np.asarray(logits), "loss": np.asarray(loss)}
+    results["jax"] |= holder.get_weights()
+
+    model = NUMPY.mlp.MLP(*SIZES, dtype=dtype)
+    logits = model(x, training=True, keep=keep)
+    results["numpy"] = {"logits": logits, "loss": NUMPY.evaluate.cross_entropy(logits, labels)}
+    return results
+
+
+def x64(dtype: str) -> contextlib.AbstractContextManager[None]:
+    return jax.enable_x64(True) if dtype == "float64" else contextlib.nullcontext()
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_logits_loss_and_every_gradient(dtype: str):
+    with x64(dtype):
+        results = one_pass(dtype)
+    for other in ("jax", "numpy"):
+        for what, values in results[other].items():
+            assert values.dtype == dtype
+            difference = largest_difference(values, results["torch"][what])
+            assert difference <= TOLERANCE[dtype][0], f"{what}: torch - {other} = {difference:.2e}"
+    assert set(NAMES) <= set(results["jax"]), "every gradient was compared"
+    assert all(np.abs(results["torch"][name]).max() > 1e-4 for name in NAMES)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_ten_steps(dtype: str):
+    x, labels, _ = arrays(dtype)
+    masks = [tuple(NUMPY.keep((N, w), 0.3, seed=10 * s + w) for w in SIZES[1:3]) for s in range(10)]
+    losses: dict[str, list[float]] = {"torch": [], "jax": []}
+
+    model = TORCH.mlp.MLP(*SIZES, dtype=dtype)
+    optimizer = torch.optim.SGD(model.parameters(), lr=LR)
+    for keep in masks:
+        keep = tuple(torch.tensor(k) for k in keep)
+        loss, _ = TORCH.train.train_step(
+            model, optimizer, torch.tensor(x), torch.tensor(labels), keep=keep
+        )
+        losses["torch"].append(loss.item())
+
+    with x64(dtype):
+        twin = JAX.mlp.MLP(*SIZES, dtype=dtype)
+        twin_optimizer = nnx.Optimizer(twin, optax.sgd(LR), wrt=nnx.Param)
+        for keep in masks:
+            loss, _ = JAX.train.train_step(twin, twin_optimizer, x, labels, keep=keep)
+            losses["jax"].append(loss.item())
+        differences = {
+            name: largest_difference(weight, twin.get_weights()[name])
+            for name, weight in model.get_weights().items()
+        }
+    differences["loss"] = largest_difference(losses["torch"], losses["jax"])
+    assert max(differences.values()) <= TOLERANCE[dtype][1], differences
+    assert losses["torch"][-1] < losses["torch"][0], "the ten steps did learn"
+
+
+def test_masks_are_per_layer_and_per_example(framework: Adapter):
+    # A linear network of ones shows its masks: no two examples, no two layers drop alike.
+    width = 32
+    sizes = (4, width, width, width)
+    weights = {n: np.zeros_like(w) for n, w in initial_weights(*sizes, seed=0).items()}
+    weights["linear_1.bias"][:] = 1
+    weights["linear_2.weight"][:] = np.eye(width)
+    weights["linear_2.bias"][:] = 10
+    weights["linear_3.weight"][:] = np.eye(width)
+    model = framework.mlp.MLP(*sizes, p1=0.5, p2=0.5)
+    model.set_weights(weights)
+    training = {"training": True} if framework is NUMPY else {}
+    x = framework.array(np.zeros((8, 4), np.float32))
+    logits = framework.numpy(model(x, **framework.source(3), **training))
+    assert set(np.unique(logits)) == {0.0, 20.0, 24.0}  # dropped second; first; neither
+    second = logits > 0
+    first = np.where(second, logits == 24.0, np.nan)
+    assert len({row.tobytes() for row in second}) == 8
+    assert len({row.tobytes() for row in first}) == 8
+
+
+def test_evaluation_mode_needs_no_source(trainable: Adapter):
+    model = trainable.mlp.MLP(8, 6, 5, 3)
+    x = trainable.array(np.ones((2, 8), np.float32))
+    with pytest.raises(ValueError, match="dropout in training needs randomness"):
+        model(x)
+    model.eval()
+    np.testing.assert_array_equal(trainable.numpy(model(x)), trainable.numpy(model(x)))
+    model.train()
+    with pytest.raises(ValueError, match="dropout in training needs randomness"):
+        model(x)
+
+
+def test_evaluate_leaves_the_mode_alone(trainable: Adapter):
+    model = trainable.mlp.MLP(8, 6, 5, 3)
+    images = trainable.array(np.random.default_rng(0).random((16, 8), np.float32))
+    labels = trainable.array(np.arange(16) % 3)
+    first = trainable.evaluate.evaluate(model, images, labels)
+    with pytest.raises(ValueError, match="dropout in training needs randomness"):
+        model(images)  # still in training mode
+    model.eval()
+    assert trainable.evaluate.evaluate(model, images, labels) == first
+
+
+def test_weights_go_round(framework: Adapter):
+    weights = initial_weights(9, 7, 5, 3, seed=4)
+    model = framework.mlp.MLP(9, 7, 5, 3, seed=4)
+    for name, array in model.get_weights().items():
+        np.testing.assert_array_equal(array, weights[name])
+    model.get_weights()["linear_1.bias"][:] = 0  # a copy
+    np.testing.assert_array_equal(model.get_weights()["linear_1.bias"], weights["linear_1.bias"])
+
+
+def test_initial_weights_are_linear_s_default():
+    weights = initial_weights(784, 256, 256, 10, seed=0)
+    assert tuple(weights) == NAMES
+    for name, array in weights.items():
+        bound = 1 / np.sqrt(weights[name.replace("bias", "weight")].shape[1])
+        assert array.dtype == np.float32
+        assert np.abs(array).max() <= bound
+        # The standard deviation of a uniform, within 6 standard errors of its estimate.
+        error = 6 * np.sqrt(0.2 / array.size)
+        assert array.std() == pytest.approx(bound / np.sqrt(3), rel=error)
+    double = initial_weights(784, 256, 256, 10, seed=0, dtype="float64")
+    np.testing.assert_array_equal(
+        double["linear_1.weight"].astype(np.float32), weights["linear_1.weight"]
+    )
+    other = initial_weights(784, 256, 256, 10, seed=1)
+    assert (other["linear_1.weight"] != weights["linear_1.weight"]).any()
+
+
+def test_a_bad_rate_is_refused(framework: Adapter):
+    with pytest.raises(ValueError, match="must be in"):
+        framework.mlp.MLP(4, 3, 2, 2, p1=1.5)

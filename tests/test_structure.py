@@ -1,0 +1,145 @@
+"""What holds the project together: twins are twins, and the neutral floor is neutral."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FRAMEWORKS = ("torch", "jax", "numpy")
+TWINS = {
+    "dropout": FRAMEWORKS,
+    "mlp": FRAMEWORKS,
+    "evaluate": FRAMEWORKS,
+    "train": ("torch", "jax"),
+}
+# The framework's own names for the same thing; "-" for what only one of them needs.
+SYNONYMS = {
+    "generator": "source", "key": "source", "rng": "source",
+    "forward": "call", "__call__": "call",
+    "device": "-", "training": "-",
+}  # fmt: skip
+
+
+def tree(framework: str, twin: str) -> ast.Module:
+    return ast.parse((ROOT / "impls" / framework / f"{twin}.py").read_text())
+
+
+def functions(module: ast.Module) -> dict[str, ast.FunctionDef | ast.ClassDef]:
+    """Public functions, classes and their methods, in the order of the file."""
+    found: dict[str, ast.FunctionDef | ast.ClassDef] = {}
+    for node in module.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            found[node.name] = node
+            for method in node.body if isinstance(node, ast.ClassDef) else ():
+                if isinstance(method, ast.FunctionDef):
+                    name = SYNONYMS.get(method.name, method.name)
+                    if not name.startswith("_") or name == "__init__":
+                        found[f"{node.name}.{name}"] = method
+    return found
+
+
+def arguments(function: ast.FunctionDef) -> list[str]:
+    names = [SYNONYMS.get(a.arg, a.arg) for a in (*function.args.args, *function.args.kwonlyargs)]
+    return [name for name in names if name != "-"]
+
+
+def headings(node: ast.AST) -> list[str]:
+    """The skeleton of a docstring: Args, Returns, Raises, Source."""
+    return re.findall(r"^\s*(Args|Returns|Raises|Source):", ast.get_docstring(node) or "", re.M)
+
+
+@pytest.mark.parametrize(
+    ("twin", "impl"), [(t, f) for t, fs in TWINS.items() for f in fs if f != "torch"]
+)
+def test_twins_have_the_same_names_arguments_and_docstrings(twin: str, impl: str):
+    ours, theirs = functions(tree("torch", twin)), functions(tree(impl, twin))
+    if impl == "numpy":  # it has no layers, only the function
+        ours = {name: node for name, node in ours.items() if name.split(".")[0] != "Dropout"}
+    if impl == "jax":  # torch makes its optimizer anew, for JAX that means compiling anew
+        theirs.pop("sgd", None)
+    assert list(theirs) == list(ours)
+    for name, node in ours.items():
+        twin_node = theirs[name]
+        assert ast.get_docstring(node) or name.endswith("__init__"), name
+        assert headings(twin_node) == headings(node), name
+        if isinstance(node, ast.FunctionDef) and isinstance(twin_node, ast.FunctionDef):
+            assert arguments(twin_node) == arguments(node), name
+    module_docstrings = (tree("torch", twin), tree(impl, twin))
+    assert headings(module_docstrings[0]) == headings(module_docstrings[1])
+
+
+@pytest.mark.parametrize("impl", FRAMEWORKS)
+def test_an_implementation_imports_only_its_own_framework(impl: str):
+    others = {"torch", "jax", "flax", "optax"} - {
+        "torch": {"torch"},
+        "jax": {"jax", "flax", "optax"},
+        "numpy": set(),
+    }[impl]
+    for path in (ROOT / "impls" / impl).glob("*.py"):
+        for name in imports(path):
+            assert name.split(".")[0] not in {*others, "experiments", "tests"}, path
+            assert not name.startswith("impls.") or name.startswith(f"impls.{impl}."), path
+
+
+def imports(path: Path) -> list[str]:
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names.append(node.module or "")
+    return names
+
+
+def test_the_shared_floor_imports_no_framework():
+    files = sorted((ROOT / "shared").rglob("*.py"))
+    for path in files:
+        top = {name.split(".")[0] for name in imports(path)}
+        assert not top & {"torch", "jax", "flax", "optax", "impls", "experiments", "tests"}, path
+    modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files]
+    code = (
+        f"import sys, importlib\nfor m in {modules}: importlib.import_module(m)\n"
+        "import shared.data; shared.data.load('sample')\n"
+        "print(sorted({'torch', 'jax', 'tensorflow'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("impl", FRAMEWORKS)
+def test_an_implementation_runs_without_the_other_framework(impl: str):
+    blocked = {"torch", "jax", "flax", "optax"} - {
+        "torch": {"torch"},
+        "jax": {"jax", "flax", "optax"},
+        "numpy": set(),
+    }[impl]
+    twins = [twin for twin, frameworks in TWINS.items() if impl in frameworks]
+    code = (
+        f"import sys\nfor name in {sorted(blocked)}: sys.modules[name] = None\n"
+        f"import importlib\nfor t in {twins}: importlib.import_module('impls.{impl}.' + t)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize("impl", FRAMEWORKS)
+def test_a_folder_that_shadows_its_framework_fails_loudly(impl: str):
+    code = f"import sys; sys.path.insert(0, {str(ROOT / 'impls')!r}); import {impl}"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode != 0
+    assert f"this is impls.{impl}" in result.stderr
+
+
+def test_readme_shows_the_real_functions():
+    readme = (ROOT / "README.md").read_text()
+    for impl in FRAMEWORKS:
+        source = (ROOT / "impls" / impl / "dropout.py").read_text()
+        block = re.search(rf"<!-- impls/{impl}/dropout.py -->\n```python\n(.*?)```", readme, re.S)
+        assert block, impl
+        for line in block[1].splitlines():
+            assert not line.strip() or line in source, line

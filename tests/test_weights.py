@@ -1,0 +1,75 @@
+"""Weight files: saved by one framework, read by the others; and what is not a weight file."""
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from shared.config import InputError
+from shared.randomness import initial_weights
+from shared.weights import load_weights, save_weights
+from tests.adapters import ALL, Adapter
+
+SIZES = (16, 7, 5, 3)  # no two alike, so that a missed transpose shows
+
+
+@pytest.mark.parametrize("reader", ALL, ids=lambda adapter: adapter.name)
+def test_saved_by_one_read_by_another(framework: Adapter, reader: Adapter, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    writer_model = framework.mlp.MLP(*SIZES, seed=3)
+    save_weights(path, writer_model.get_weights())
+    reader_model = reader.mlp.MLP(*SIZES, seed=4)
+    reader_model.set_weights(load_weights(path))
+    x = np.random.default_rng(0).random((4, SIZES[0]), np.float32)
+    logits = []
+    for adapter, model in ((framework, writer_model), (reader, reader_model)):
+        if adapter.train:
+            model.eval()
+        logits.append(adapter.numpy(model(adapter.array(x))))
+    np.testing.assert_allclose(*logits, atol=1e-6)
+
+
+def test_same_weights_same_bytes(tmp_path):
+    weights = initial_weights(*SIZES, seed=0)
+    save_weights(tmp_path / "a", weights)
+    save_weights(tmp_path / "b", dict(reversed(weights.items())))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def broken(**changes):
+    weights = initial_weights(*SIZES, seed=0) | changes
+    return {name: array for name, array in weights.items() if array is not None}
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "not a readable safetensors file"),
+        (b"not a weight file", "not a readable safetensors file"),
+        (safetensors.numpy.save(broken())[:-8], "not a readable safetensors file"),
+        (safetensors.numpy.save({"a": np.zeros(3)}), "expected the arrays linear_1.weight"),
+        (safetensors.numpy.save(broken(**{"linear_2.bias": None})), "expected the arrays"),
+        (
+            safetensors.numpy.save(broken(**{"linear_2.weight": np.zeros((7, 5), np.float32)})),
+            "linear_2: ",
+        ),
+        (safetensors.numpy.save(broken(**{"linear_1.weight": np.float32([1])})), "linear_1: "),
+        (safetensors.numpy.save(broken(**{"linear_3.bias": np.zeros(3)})), "all float32 or all"),
+        (
+            safetensors.numpy.save(broken(**{"linear_3.bias": np.float32([0, np.nan, 0])})),
+            "not all finite",
+        ),
+    ],
+)
+def test_what_is_not_a_weight_file(content: bytes, complaint: str, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=complaint):
+        load_weights(path)
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(InputError, match="no weight file"):
+        load_weights(tmp_path / "nothing")
+    with pytest.raises(InputError, match="not a readable"):
+        load_weights(tmp_path)
