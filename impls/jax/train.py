@@ -98,7 +98,7 @@ def train_epoch(
     steps = first_step + jnp.arange(full, dtype=np.uint32)
     state, (losses, correct) = jax.lax.scan(one_step, state, (steps, batches))
     if rest := len(order) % batch_size:
-        state, (loss, right) = one_step(state, (first_step + np.uint32(full), order[-rest:]))
+        state, (loss, right) = one_step(state, (jnp.uint32(first_step + full), order[-rest:]))
         losses, correct = jnp.append(losses, loss), jnp.append(correct, right)
     nnx.update((model, optimizer), state)
     return losses, correct
