@@ -82,7 +82,7 @@ def test_an_implementation_imports_only_its_own_framework(impl: str):
     for path in (ROOT / "impls" / impl).glob("*.py"):
         for name in imports(path):
             assert name.split(".")[0] not in {*others, "experiments", "tests"}, path
-            assert not name.startswith("impls.") or name.startswith(f"impls.{impl}."), path
+            assert not name.startswith("impls.") or f"{name}.".startswith(f"impls.{impl}."), path
 
 
 def imports(path: Path) -> list[str]:

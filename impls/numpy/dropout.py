@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
+from impls.numpy import prng
 from shared.checks import check_floating, check_probability, check_source
 
 
@@ -17,14 +18,14 @@ def sample_keep(
     shape: tuple[int, ...],
     p: float,
     *,
-    rng: np.random.Generator | None,
+    rng: prng.Source | None,
 ) -> Bool[ndarray, "*shape"]:
     """Draw a mask: True, with probability 1 - p, where a unit is kept.
 
     Args:
         shape: of the mask.
         p: the probability of dropping a unit, in [0, 1].
-        rng: the source of randomness; the global one is never used.
+        rng: the source of randomness, NumPy's own or one of prng.py; the global one is never used.
 
     Returns:
         A boolean mask of that shape.
@@ -33,9 +34,9 @@ def sample_keep(
         TypeError, ValueError: p is not a probability, or there is no rng.
     """
     p = check_probability(p)
-    rng = check_source(rng, "rng", "numpy.random.default_rng(0)")
+    source: prng.Source = check_source(rng, "rng", "numpy.random.default_rng(0)")
     # float32 whatever x is: in bfloat16, one uniform in 500 would be rounded to exactly 0.
-    u = np.asarray(rng.random(shape, dtype=np.float32))
+    u = prng.random(source, shape)  # DIFF: NumPy takes its own rng, or replays that of a twin
     return u >= np.float32(p)  # not u > p: u can be 0, and p = 0 must keep it
 
 
@@ -64,7 +65,7 @@ def dropout(
     p: float,
     *,
     training: bool,
-    rng: np.random.Generator | None = None,
+    rng: prng.Source | None = None,
 ) -> Float[ndarray, "*shape"]:
     """Drop each unit of x with probability p and divide the others by 1 - p, in training.
 

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
+from impls.numpy import prng
 from impls.numpy.dropout import apply_keep, dropout
 from shared.checks import check_probability
 from shared.randomness import initial_weights
@@ -47,7 +48,7 @@ class MLP:
         x: Float[ndarray, "batch inputs"],
         *,
         training: bool = False,
-        rng: np.random.Generator | None = None,
+        rng: prng.Source | None = None,
         keep: tuple[Bool[ndarray, "batch hidden1"], Bool[ndarray, "batch hidden2"]] | None = None,
     ) -> Float[ndarray, "batch outputs"]:
         """Compute the logits.
@@ -61,14 +62,13 @@ class MLP:
         Returns:
             The logits, one row per example.
         """
-        hidden = x
-        for layer, p in ((1, self.p1), (2, self.p2)):
-            hidden = np.maximum(self._linear(layer, hidden), 0)
-            if training and keep is not None:
-                hidden = apply_keep(hidden, keep[layer - 1], p)
-            else:
-                hidden = dropout(hidden, p, training=training, rng=rng)
-        return self._linear(3, hidden)
+        keep_1, keep_2 = keep or (None, None)
+        rng_1, rng_2 = prng.for_layers(rng, 2)  # DIFF: split like JAX, or share like PyTorch
+        h1 = np.maximum(self._linear(1, x), 0)
+        h1 = self._drop(h1, self.p1, training, rng_1, keep_1)
+        h2 = np.maximum(self._linear(2, h1), 0)
+        h2 = self._drop(h2, self.p2, training, rng_2, keep_2)
+        return self._linear(3, h2)
 
     def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         """Take the weights, and with them the dtype, from arrays named as in a weight file."""
@@ -77,6 +77,13 @@ class MLP:
     def get_weights(self) -> dict[str, np.ndarray]:
         """Return copies of the weights, `linear_1.weight` (out, in) to `linear_3.bias` (out,)."""
         return {name: array.copy() for name, array in self._weights.items()}
+
+    def _drop(
+        self, x: ndarray, p: float, training: bool, rng: prng.Source | None, keep: ndarray | None
+    ) -> ndarray:
+        if training and keep is not None:
+            return apply_keep(x, keep, p)
+        return dropout(x, p, training=training, rng=rng)
 
     def _linear(self, layer: int, x: ndarray) -> ndarray:
         return x @ self._weights[f"linear_{layer}.weight"].T + self._weights[f"linear_{layer}.bias"]

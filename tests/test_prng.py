@@ -1,0 +1,140 @@
+"""NumPy replays both random sources bit for bit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes
+
+from impls.numpy import prng
+from tests.adapters import JAX, NUMPY, TORCH
+
+SEEDS = st.integers(0, 2**32 - 1)
+SHAPES = st.one_of(
+    st.just(()),
+    st.just((0,)),
+    st.just((3, 0, 2)),
+    array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=7),
+    st.integers(1, 700).map(lambda n: (n,)),  # past the 624 words of one twist
+)
+RATES = st.floats(0, 1)
+QUICK = settings(max_examples=40, deadline=None)
+
+
+def words(*numbers: int) -> np.ndarray:
+    return np.array(numbers, np.uint32)
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "expected"),
+    [  # the known answers published with the generator (Random123, threefry2x32, 20 rounds)
+        ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
+        ((0xFFFFFFFF, 0xFFFFFFFF), (0xFFFFFFFF, 0xFFFFFFFF), (0x1CB996FC, 0xBB002BE7)),
+        ((0x243F6A88, 0x85A308D3), (0x13198A2E, 0x03707344), (0xC4923A9C, 0x483DF7A0)),
+    ],
+)
+def test_known_answers(counter, key, expected):
+    x0, x1 = prng.threefry2x32(words(*key), words(counter[0]), words(counter[1]))
+    assert (x0[0], x1[0]) == expected
+
+
+def test_known_words_of_the_mersenne_twister():
+    # The first outputs for the reference seed 5489 (Matsumoto and Nishimura).
+    assert prng.Generator().manual_seed(5489).words(3).tolist() == [
+        3499211612,
+        581869302,
+        3890346734,
+    ]
+
+
+def data(key) -> np.ndarray:
+    return np.asarray(jax.random.key_data(key))
+
+
+@given(SEEDS, st.integers(0, 2**32 - 1), st.integers(1, 9))
+@QUICK
+def test_keys(seed: int, number: int, num: int):
+    np.testing.assert_array_equal(prng.key(seed), data(jax.random.key(seed)))
+    folded = jax.random.fold_in(jax.random.key(seed), np.uint32(number))
+    np.testing.assert_array_equal(prng.fold_in(prng.key(seed), number), data(folded))
+    np.testing.assert_array_equal(
+        prng.split(data(folded), num), data(jax.random.split(folded, num))
+    )
+
+
+@given(SEEDS, SHAPES, st.sampled_from([8, 16, 32, 64]))
+@QUICK
+def test_bits(seed: int, shape: tuple[int, ...], width: int):
+    with jax.enable_x64(True):
+        theirs = jax.random.bits(jax.random.key(seed), shape, f"uint{width}")
+    ours = prng.bits(prng.key(seed), shape, getattr(np, f"uint{width}"))
+    assert ours.dtype == theirs.dtype
+    np.testing.assert_array_equal(ours, theirs, strict=True)
+
+
+@given(SEEDS, SHAPES, st.sampled_from([np.float16, np.float32, np.float64]))
+@QUICK
+def test_uniform(seed: int, shape: tuple[int, ...], dtype: type):
+    with jax.enable_x64(True):
+        theirs = jax.random.uniform(jax.random.key(seed), shape, dtype)
+    np.testing.assert_array_equal(prng.uniform(prng.key(seed), shape, dtype), theirs, strict=True)
+
+
+@given(SEEDS, SHAPES, RATES)
+@QUICK
+def test_bernoulli(seed: int, shape: tuple[int, ...], p: float):
+    theirs = jax.random.bernoulli(jax.random.key(seed), p, shape)
+    np.testing.assert_array_equal(prng.bernoulli(prng.key(seed), p, shape), theirs, strict=True)
+    with jax.enable_x64(True):
+        theirs = jax.random.bernoulli(jax.random.key(seed), p, shape)
+    ours = prng.bernoulli(prng.key(seed), np.float64(p), shape)
+    np.testing.assert_array_equal(ours, theirs, strict=True)
+
+
+@given(st.integers(0, 2**63 - 1), st.lists(SHAPES, min_size=1, max_size=3), st.booleans())
+@QUICK
+def test_torch_rand(seed: int, shapes: list[tuple[int, ...]], double: bool):
+    ours, theirs = prng.Generator().manual_seed(seed), torch.Generator().manual_seed(seed)
+    for shape in shapes:  # one after the other, from a generator that moves on
+        a = prng.rand(shape, generator=ours, dtype=np.float64 if double else np.float32)
+        b = torch.rand(shape, generator=theirs, dtype=torch.float64 if double else torch.float32)
+        np.testing.assert_array_equal(a, b.numpy(), strict=True)
+
+
+@given(SEEDS, SHAPES, RATES)
+@QUICK
+def test_masks(seed: int, shape: tuple[int, ...], p: float):
+    from_key = NUMPY.dropout.sample_keep(shape, p, rng=prng.key(seed))
+    from_generator = NUMPY.dropout.sample_keep(shape, p, rng=prng.Generator().manual_seed(seed))
+    np.testing.assert_array_equal(from_key, JAX.numpy(JAX.keep(shape, p, seed)), strict=True)
+    np.testing.assert_array_equal(from_generator, TORCH.numpy(TORCH.keep(shape, p, seed)))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("twin", [TORCH, JAX], ids=lambda twin: twin.name)
+def test_masks_do_not_depend_on_the_dtype_of_x(twin, dtype: str):
+    rng = prng.key(3) if twin is JAX else prng.Generator().manual_seed(3)
+    theirs = twin.dropout.dropout(
+        twin.array(np.ones(999), dtype), 0.3, training=True, **twin.source(3)
+    )
+    ours = NUMPY.dropout.dropout(NUMPY.array(np.ones(999), dtype), 0.3, training=True, rng=rng)
+    np.testing.assert_array_equal(twin.numpy(theirs) != 0, ours != 0)
+
+
+@pytest.mark.parametrize("twin", [TORCH, JAX], ids=lambda twin: twin.name)
+def test_a_network_draws_the_same_masks_for_both_layers(twin):
+    sizes = (20, 13, 11, 10)
+    x = np.random.default_rng(0).random((7, 20), np.float32)
+    rng = prng.key(5) if twin is JAX else prng.Generator().manual_seed(5)
+    theirs = twin.numpy(twin.mlp.MLP(*sizes)(twin.array(x), **twin.source(5)))
+    ours = NUMPY.mlp.MLP(*sizes)(x, training=True, rng=rng)
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_an_array_as_p_of_bernoulli_keeps_its_dtype():
+    key = prng.key(1)
+    expected = jax.random.bernoulli(jax.random.key(1), jnp.float16(0.3), (99,))
+    np.testing.assert_array_equal(prng.bernoulli(key, np.float16(0.3), (99,)), expected)
