@@ -2,9 +2,7 @@
 
 import math
 import numbers
-from typing import Any, TypeVar
-
-Source = TypeVar("Source")
+from typing import Any
 
 
 def check_probability(p: Any, name: str = "p") -> float:
@@ -33,7 +31,7 @@ def check_floating(is_floating: bool, dtype: Any) -> None:
         raise TypeError(f"dropout needs a real floating-point x, got {dtype}")
 
 
-def check_source(source: Source | None, name: str, example: str) -> Source:
+def check_source(source: Any, name: str, example: str) -> Any:
     """Return the source of randomness; raise ValueError if there is none to draw a mask from."""
     if source is None:
         raise ValueError(f"dropout in training needs randomness: pass {name}={example}")

@@ -34,9 +34,9 @@ def sample_keep(
         TypeError, ValueError: p is not a probability, or there is no rng.
     """
     p = check_probability(p)
-    source: prng.Source = check_source(rng, "rng", "numpy.random.default_rng(0)")
+    rng = check_source(rng, "rng", "numpy.random.default_rng(0)")
     # float32 whatever x is: in bfloat16, one uniform in 500 would be rounded to exactly 0.
-    u = prng.random(source, shape)  # DIFF: NumPy takes its own rng, or replays that of a twin
+    u = prng.random(rng, shape)  # DIFF: NumPy takes its own rng, or replays that of a twin
     return u >= np.float32(p)  # not u > p: u can be 0, and p = 0 must keep it
 
 
