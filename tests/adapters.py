@@ -22,6 +22,9 @@ import impls.torch.evaluate
 import impls.torch.mlp
 import impls.torch.train
 
+# float32 + float64 is an error instead of a silent change of precision.
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
 
 @dataclasses.dataclass(frozen=True)
 class Adapter:

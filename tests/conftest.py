@@ -1,21 +1,38 @@
 import os
+import secrets
 
-import jax
 import numpy as np
 import pytest
 
 from shared import data
-from tests.adapters import ALL, WITH_GRADIENT
+from tests.contract.backends import BACKENDS
 
-# float32 + float64 is an error instead of a silent change of precision.
-jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Point the contract at a dropout: see CONTRACT in the README."""
+    group = parser.getgroup("contract")
+    group.addoption("--subject", help="package.module:function, put to the contract")
+    group.addoption("--framework", choices=BACKENDS, help="of the subject")
+    group.addoption("--fresh-seed", action="store_true", help="new random numbers for the contract")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if bool(config.getoption("subject")) != bool(config.getoption("framework")):
+        raise pytest.UsageError("--subject and --framework go together")
+    config.contract_seed = secrets.randbits(32) if config.getoption("fresh_seed") else 0  # type: ignore[attr-defined]
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"contract seed: {config.contract_seed}"  # type: ignore[attr-defined]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that asks for `framework` on all three, for `trainable` on torch and JAX."""
-    for name, adapters in (("framework", ALL), ("trainable", WITH_GRADIENT)):
-        if name in metafunc.fixturenames:
-            metafunc.parametrize(name, adapters, ids=lambda adapter: adapter.name)
+    for name in {"framework", "trainable"} & set(metafunc.fixturenames):
+        from tests.adapters import ALL, WITH_GRADIENT  # all frameworks at once
+
+        adapters = ALL if name == "framework" else WITH_GRADIENT
+        metafunc.parametrize(name, adapters, ids=lambda adapter: adapter.name)
 
 
 @pytest.fixture

@@ -62,6 +62,9 @@ def apply_keep(
     """
     # At p = 1 nothing is kept, but x / 0 would still send 0 * inf = NaN into the gradient.
     keep_rate = 1 - p if p < 1 else 1.0
+    # DIFF: PyTorch would lay the result out in memory like the mask; let that be like x.
+    if keep.stride() != x.stride():
+        keep = torch.empty_like(x, dtype=torch.bool).copy_(keep)
     # Select, not multiply: 0 * inf is NaN.
     # DIFF: torch.where(keep, x / keep_rate, 0) says it best, but on a CPU it branches on every
     # unit of a mask that no processor can predict. The gradient of ReLU is a select without

@@ -1,0 +1,36 @@
+"""The contract, clause by clause, on our three or on the subject that --subject names.
+
+pytest tests/contract/test_contract.py --subject my_package.my_module:my_dropout --framework torch
+"""
+
+import pytest
+
+from tests.contract.clauses import CLAUSES, NotApplicable, Run
+from tests.contract.statistics import Budget
+from tests.contract.subjects import Subject, from_path, ours
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    path, framework = (metafunc.config.getoption(name) for name in ("subject", "framework"))
+    subjects = [from_path(path, framework)] if path else ours()
+    if "subject" in metafunc.fixturenames:
+        metafunc.parametrize("subject", subjects, ids=lambda subject: subject.name)
+        metafunc.parametrize("clause", CLAUSES)
+
+
+@pytest.fixture(scope="module")
+def budget() -> Budget:
+    """One for the whole run: together its tests keep the promised false-alarm rate."""
+    return Budget()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy speaks up at inf * 0
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile, of its own parts
+def test_contract(subject: Subject, clause: str, budget: Budget, request: pytest.FixtureRequest):
+    # A clause has a seed of its own, so that it gives the same alone and in company.
+    seed = request.config.contract_seed + list(CLAUSES).index(clause)
+    try:
+        CLAUSES[clause](Run(subject, seed, budget))
+    except NotApplicable as reason:
+        # Said by the clause, about a framework without gradients, say; not a test left out.
+        print(f"not applicable: {reason}")

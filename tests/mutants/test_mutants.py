@@ -1,0 +1,43 @@
+"""Every mutant is killed by the contract, in every framework where it exists."""
+
+import warnings
+
+import pytest
+
+from tests.contract.clauses import CLAUSES, NotApplicable, Run
+from tests.mutants.mutants import EVERYWHERE, Correct, all_mutants, subject
+
+MUTANTS = all_mutants()
+PAIRS = [(name, f) for name, kind in MUTANTS.items() for f in EVERYWHERE if f in kind.frameworks]
+
+
+def first_failure(kind: type[Correct], framework: str) -> str | None:
+    """Run the contract on a mutant until a clause fails, and return its name."""
+    its = subject(kind, framework)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a wrong dropout divides by zero, and so on
+        for name, clause in CLAUSES.items():
+            try:
+                clause(Run(its, seed=1))
+            except NotApplicable:
+                continue
+            except Exception:
+                return name
+    return None
+
+
+@pytest.mark.parametrize(("mutant", "implementation"), PAIRS)
+def test_killed(mutant: str, implementation: str):
+    assert first_failure(MUTANTS[mutant], implementation), "the contract holds for a mutant"
+
+
+@pytest.mark.parametrize("implementation", EVERYWHERE)
+def test_the_correct_one_passes_the_same_run(implementation: str):
+    assert first_failure(Correct, implementation) is None
+
+
+def test_there_are_many_and_each_says_where_it_was_seen():
+    assert len(MUTANTS) >= 35
+    for kind in MUTANTS.values():
+        assert kind.__doc__, kind
+        assert kind.__doc__ != Correct.__doc__
