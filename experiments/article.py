@@ -22,7 +22,7 @@ import impls.jax.train
 import impls.torch.evaluate
 import impls.torch.mlp
 import impls.torch.train
-from shared.config import Config, one_line_errors, parse
+from shared.config import Config, InputError, one_line_errors, parse
 from shared.data import load, to_inputs
 
 
@@ -65,8 +65,13 @@ def jax_left_on(
 def main() -> None:
     """Print the table and the test of torch against JAX."""
     with one_line_errors():
-        config = parse(ArticleConfig)
-        data = load(config.data)
+        flags = parse(ArticleConfig)
+        if flags.seeds < 2:
+            raise InputError(f"seeds must be at least 2, got {flags.seeds}")
+        config = Config(epochs=flags.epochs)
+        data = load(flags.data)
+        if data.train_images.shape[1] != 28:
+            raise InputError(f"the article's images have 28 pixels a side: {flags.data}")
     images, labels = to_inputs(data.test_images), data.test_labels
     frameworks = {
         "torch": (impls.torch.train.train, torch_left_on),
@@ -74,12 +79,12 @@ def main() -> None:
     }
     off: dict[str, list[float]] = {name: [] for name in frameworks}
     on: dict[str, list[float]] = {name: [] for name in frameworks}
-    for seed in tqdm(range(config.seeds), disable=None):
+    for seed in tqdm(range(flags.seeds), disable=None):
         for name, (train, left_on) in frameworks.items():
-            result = train(Config(epochs=config.epochs, seed=seed), data)
+            result = train(dataclasses.replace(config, seed=seed), data)
             off[name].append(result.history[-1]["test_accuracy"])
             on[name].append(left_on(result.weights, images, labels, seed))
-    print(f"{data.source}; {config.epochs} epochs; seeds 0 to {config.seeds - 1}\n")
+    print(f"{data.source}; {config.epochs} epochs; seeds 0 to {flags.seeds - 1}\n")
     print("| framework | dropout off | dropout left on | off, seed by seed |")
     print("|---|---|---|---|")
     for name in frameworks:

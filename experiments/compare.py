@@ -53,7 +53,7 @@ def main() -> None:
         rows = [compare(run) for run in config.runs]
     print(
         f"{'run':20} {'epochs':>6} {'train loss':>11} {'train acc.':>10} {'test loss':>10}"
-        f" {'test acc.':>9} {'in NumPy':>9} {'':6} {'s/epoch':>8}"
+        f" {'test acc.':>9} {'in NumPy':>9} {'same?':>6} {'median s':>8}"
     )
     print("\n".join(row for row, _ in rows))
     if not all(agrees for _, agrees in rows):

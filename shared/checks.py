@@ -1,6 +1,5 @@
 """The checks that all three dropouts make, with one wording for all of them."""
 
-import math
 import numbers
 from typing import Any
 
@@ -19,10 +18,9 @@ def check_probability(p: Any, name: str = "p") -> float:
     # Not an assert: `python -O` removes those.
     if isinstance(p, bool) or not isinstance(p, numbers.Real):
         raise TypeError(f"{name} must be a real number, got {type(p).__name__}")
-    p = float(p)
-    if math.isnan(p) or not 0 <= p <= 1:
+    if not 0 <= p <= 1:  # type: ignore[operator]  # a NaN is neither
         raise ValueError(f"{name} must be in [0, 1], got {p}")
-    return p
+    return float(p)
 
 
 def check_floating(is_floating: bool, dtype: Any) -> None:

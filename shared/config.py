@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import math
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ class InputError(ValueError):
 class Config:
     """Train the multilayer perceptron with dropout on Fashion-MNIST.
 
-    The defaults are those of the article. Raises InputError for a value that makes no sense.
+    The defaults are those of the article.
     """
 
     epochs: int = 10
@@ -53,11 +54,17 @@ class Config:
     """auto, cpu, or another device by the framework's own name (cuda, tpu, ...)."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "hidden1", "hidden2"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.resize is not None and self.resize < 1:
-            raise InputError(f"resize must be at least 1, got {self.resize}")
+        # The upper bounds only keep out what no machine can hold.
+        for name, most in {
+            "epochs": 10**9,
+            "batch_size": 10**9,
+            "hidden1": 10**6,
+            "hidden2": 10**6,
+            "resize": 1024,
+        }.items():
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= most:
+                raise InputError(f"{name} must be in 1 ... {most}, got {value}")
         if not (math.isfinite(self.lr) and self.lr >= 0):
             raise InputError(f"lr must be finite and not negative, got {self.lr}")
         if not 0 <= self.seed < 2**32:
@@ -108,10 +115,12 @@ def parse(settings: type[Settings], *, args: Sequence[str] | None = None, **defa
     except SystemExit as stop:
         if not stop.code:  # --help
             raise
-        # tyro draws a box: a title, the message, a rule, and where to find help.
-        message = complaint.getvalue().partition("\n")[2].split("│ ──")[0]
-        words = [line.strip("╰╯│─ ") for line in message.splitlines()]
-        raise InputError(f"{' '.join(words).strip()} (see --help)") from None
+        # tyro draws a box, in colours on a terminal: title, message, rule, where to find help.
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", complaint.getvalue()).replace("|", "│")
+        message = re.split(r"\n│? *[─-]{8,}", plain.partition("\n")[2])[0]
+        words = " ".join(line.strip("╭╮╰╯│─ ") for line in message.splitlines()).split()
+        text = " ".join(words).removeprefix(f"Error parsing {settings.__name__}: ")
+        raise InputError(f"{text} (see --help)") from None
 
 
 @contextlib.contextmanager
@@ -120,5 +129,5 @@ def one_line_errors():
     try:
         yield
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None

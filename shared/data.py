@@ -8,8 +8,10 @@ import contextlib
 import dataclasses
 import gzip
 import hashlib
+import http.client
 import math
 import os
+import shutil
 import sys
 import urllib.request
 import zlib
@@ -93,7 +95,9 @@ def read_folder(folder: Path, *, name: str, sha256: dict[str, str] | None = None
     """Read the four IDX files in a folder, each gzipped or not."""
     paths = {}
     for file in FILES:
-        found = [path for path in (folder / file, folder / f"{file}.gz") if path.is_file()]
+        # os.path: a path that cannot be looked at is one that is not there
+        candidates = (folder / file, folder / f"{file}.gz")
+        found = [path for path in candidates if os.path.isfile(path)]
         if not found:
             raise InputError(f"no {file} or {file}.gz in the folder {folder}")
         paths[file] = found[0]
@@ -201,9 +205,10 @@ def _download() -> Data:
     request = urllib.request.Request(f"{Builder.URL}{FILES[-1]}.gz", method="HEAD")
     try:
         urllib.request.urlopen(request, timeout=10).close()
-    except OSError as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
         raise InputError(f"cannot reach {Builder.URL}: {error}") from None
-    folder = _cache_folder() / "tensorflow_datasets"
+    # A folder of this process alone: two first uses at once must not meet in one.
+    folder = _cache_folder() / f"tensorflow_datasets.{os.getpid()}"
     try:
         builder = Builder(data_dir=folder, file_format="array_record")
         builder.download_and_prepare()
@@ -217,6 +222,8 @@ def _download() -> Data:
             )
     except Exception as error:  # its errors have no common base
         raise InputError(f"tensorflow-datasets failed: {error}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # the cache of IDX files takes over
     return Data(*splits["train"], *splits["test"], source="full: 60,000 + 10,000 images")
 
 
@@ -232,7 +239,7 @@ def _write_folder(folder: Path, data: Data) -> None:
 
 
 def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(base) / "dropout-three-ways"
 
 

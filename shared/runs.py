@@ -55,16 +55,23 @@ def epoch_record(
     }
 
 
-def train_main(name: str, packages: tuple[str, ...], train: Callable[..., TrainResult]) -> None:
+def train_main(
+    name: str,
+    packages: tuple[str, ...],
+    train: Callable[..., TrainResult],
+    choose_device: Callable[[str], Any],
+) -> None:
     """Run a train command: read the flags, train, print a line and log a record per epoch.
 
     Args:
         name: of the implementation.
         packages: whose versions to log.
         train: takes a configuration, data, and what to call with each epoch's record.
+        choose_device: raises InputError for a device that is not there.
     """
     with one_line_errors():
         config = parse(Config, out=Path("runs") / name)
+        choose_device(config.device)  # before an older log is overwritten
         data = load(config.data, resize=config.resize)
         with (
             _open_log(config.out) as log,
@@ -85,7 +92,10 @@ def train_main(name: str, packages: tuple[str, ...], train: Callable[..., TrainR
                 bar.update()
 
             result = train(config, data, on_epoch)
-        save_weights(config.out / "weights.safetensors", result.weights)
+        try:
+            save_weights(config.out / "weights.safetensors", result.weights)
+        except OSError as error:
+            raise InputError(f"cannot write the weights to {config.out}: {error}") from None
         print(f"wrote {config.out}/log.jsonl and {config.out}/weights.safetensors")
 
 
@@ -107,8 +117,10 @@ def test_inputs(
     """Load test images of the size that these weights were trained on, and their labels."""
     inputs, outputs = layer_sizes(weights)[0], layer_sizes(weights)[-1]
     side = side_of(inputs)
-    data = load(source, resize=None if side == 28 else side)
-    if data.test_images.shape[1] != side or outputs <= data.test_labels.max():
+    data = load(source)
+    if data.test_images.shape[1] != side:
+        data = load(source, resize=side)
+    if outputs <= data.test_labels.max():
         raise InputError(f"a network of {inputs} inputs and {outputs} outputs does not fit")
     return to_inputs(data.test_images), data.test_labels, data.source
 
@@ -127,8 +139,11 @@ def read_log(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the first line of a log.jsonl, and the list of its epochs' records."""
     try:
         header, *history = [json.loads(line) for line in path.read_text().splitlines()]
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read the log {path}: {error}") from None
+        str(header["config"]["data"])
+        for record in history:
+            epoch_line(record)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{path} is not the log of a run: {error!r}") from None
     return header, history
 
 

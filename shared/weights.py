@@ -30,7 +30,7 @@ def load_weights(path: Path) -> dict[str, np.ndarray]:
         weights = safetensors.numpy.load_file(path)
     except FileNotFoundError:
         raise InputError(f"no weight file at {path}") from None
-    except (OSError, SafetensorError, KeyError) as error:
+    except (OSError, SafetensorError, KeyError, AttributeError) as error:
         raise InputError(f"{path} is not a readable safetensors file: {error}") from None
     try:
         layer_sizes(weights)
@@ -54,7 +54,7 @@ def layer_sizes(weights: Mapping[str, np.ndarray]) -> tuple[int, int, int, int]:
     sizes = [weights["linear_1.weight"].shape[-1]] if weights["linear_1.weight"].ndim == 2 else [0]
     for layer in (1, 2, 3):
         weight, bias = weights[f"linear_{layer}.weight"], weights[f"linear_{layer}.bias"]
-        if weight.shape != (*bias.shape, sizes[-1]) or weight.size == 0:
+        if bias.ndim != 1 or weight.shape != (len(bias), sizes[-1]) or weight.size == 0:
             raise InputError(f"linear_{layer}: {weight.shape} and {bias.shape} do not fit")
         sizes.append(weight.shape[0])
     if not all(np.isfinite(array).all() for array in weights.values()):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -110,7 +111,7 @@ BAD_FLAGS = {
     "--foo 1": "--foo",
     "--epochs": "--epochs",
     "--epochs x": "--epochs",
-    "--epochs 0": "epochs must be at least 1, got 0",
+    "--epochs 0": "epochs must be in 1 ... 1000000000, got 0",
     "--epochs 1.5": "--epochs",
     "--batch-size 0": "batch_size must be",
     "--lr nan": "lr must be",
@@ -157,9 +158,33 @@ def test_bad_evaluate_flags_and_files(framework: Adapter, monkeypatch, capsys, t
 def test_a_bad_flag_shows_no_traceback_from_outside():
     result = run("-m", "impls.torch.train", "--p1", "7")
     assert result.returncode == 2
-    assert (
-        result.stderr == "error: Error parsing Config: p1 must be in [0, 1], got 7.0 (see --help)\n"
-    )
+    assert result.stderr == "error: p1 must be in [0, 1], got 7.0 (see --help)\n"
+
+
+def test_a_bad_flag_is_one_plain_line_on_a_terminal():
+    ours, theirs = pty.openpty()  # in colour, if stdout is a terminal
+    result = subprocess.run(
+        [sys.executable, "-m", "impls.numpy.evaluate", "--weights", "w", "--foo", "1"],
+        cwd=ROOT, stdout=theirs, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    os.close(ours)
+    os.close(theirs)
+    assert result.stderr == "error: Unrecognized options: --foo, 1 (see --help)\n"
+
+
+def test_a_bad_device_leaves_an_older_log_alone(
+    trainable: Adapter, monkeypatch, small_folder, tmp_path, capsys
+):
+    words = (*TRAIN, "--data", small_folder, "--out", tmp_path)
+    call(monkeypatch, trainable.train.main, *words)
+    log = (tmp_path / "log.jsonl").read_bytes()
+    capsys.readouterr()
+    refusal(monkeypatch, capsys, trainable.train.main, *words, "--device", "nonsense")
+    assert (tmp_path / "log.jsonl").read_bytes() == log
+
+
+def test_a_newline_in_a_path_is_still_one_line(trainable: Adapter, monkeypatch, capsys):
+    assert "a b" in refusal(monkeypatch, capsys, trainable.train.main, "--data", "/no/a\nb")
 
 
 def test_the_sample_is_announced_by_the_command(tmp_path):
@@ -203,8 +228,11 @@ def test_compare(monkeypatch, small_folder, tmp_path, capsys):
         call(monkeypatch, experiments.compare.main, *runs)
     assert stop.value.code == 1
     assert capsys.readouterr().out.count(" DIFFER ") == 1
-    (runs[0] / "log.jsonl").write_text("not json\n")
-    assert "cannot read the log" in refusal(monkeypatch, capsys, experiments.compare.main, *runs)
+    for text in ("not json", "", "[]", "{}", '{"config": null}', '{"config": {"data": 1}}\n{}'):
+        (runs[0] / "log.jsonl").write_text(text)
+        assert "not the log of a run" in refusal(
+            monkeypatch, capsys, experiments.compare.main, *runs
+        )
 
 
 def test_article(monkeypatch, small_folder, capsys):

@@ -258,6 +258,22 @@ def test_a_download_of_other_bytes_is_refused(mirror, capsys):
     assert "SAMPLE" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_download_leaves_only_the_cache(mirror):
+    # Its folder is this process's own, so that two first uses at once do not meet in it.
+    load("full")
+    assert [path.name for path in data._cache_folder().iterdir()] == ["idx"]
+
+
+@pytest.mark.parametrize("proxy", ["http://localhost:abc", "nonsense"])
+def test_a_broken_proxy_is_one_more_reason_for_the_sample(nowhere, monkeypatch, capsys, proxy):
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert load("auto").source.startswith("sample")
+    assert "SAMPLE" in capsys.readouterr().err
+
+
 def test_the_pinned_checksums_are_complete():
     from shared.fashion_mnist.fashion_mnist_dataset_builder import Builder
 

@@ -104,7 +104,7 @@ def test_values_shape_and_dtype(framework: Adapter, dtype: str, shape: tuple[int
     values, inputs = framework.numpy(out), framework.numpy(x).astype(np.float64)
     keep = framework.numpy(framework.keep(shape, p, seed=0))
     assert (values[~keep] == 0).all()
-    # Half precisions: 1 - p may be rounded before the division, which adds half a unit.
+    # 1 - p, or with XLA 1 / (1 - p), may be rounded first, which adds half a unit.
     unit = {"float16": 2**-10, "bfloat16": 2**-7, "float32": 2**-23, "float64": 2**-52}[dtype]
     np.testing.assert_allclose(values[keep], inputs[keep] / (1 - p), rtol=1.5 * unit)
 

@@ -167,6 +167,14 @@ def test_weights_go_round(framework: Adapter):
     np.testing.assert_array_equal(model.get_weights()["linear_1.bias"], weights["linear_1.bias"])
 
 
+def test_float64_needs_jax_s_switch():
+    with pytest.raises(ValueError, match="enable_x64"):
+        JAX.mlp.MLP(9, 7, 5, 3, dtype="float64")
+    with x64("float64"):
+        weights = JAX.mlp.MLP(9, 7, 5, 3, dtype="float64").get_weights()
+    assert {str(array.dtype) for array in weights.values()} == {"float64"}
+
+
 def test_initial_weights_are_linear_s_default():
     weights = initial_weights(784, 256, 256, 10, seed=0)
     assert tuple(weights) == NAMES

@@ -53,6 +53,17 @@ def broken(**changes):
             safetensors.numpy.save(broken(**{"linear_2.weight": np.zeros((7, 5), np.float32)})),
             "linear_2: ",
         ),
+        (
+            safetensors.numpy.save(
+                broken(
+                    **{
+                        "linear_3.weight": np.zeros((3, 2, 5), np.float32),
+                        "linear_3.bias": np.zeros((3, 2), np.float32),
+                    }
+                )
+            ),
+            "linear_3: ",
+        ),
         (safetensors.numpy.save(broken(**{"linear_1.weight": np.float32([1])})), "linear_1: "),
         (safetensors.numpy.save(broken(**{"linear_3.bias": np.zeros(3)})), "all float32 or all"),
         (

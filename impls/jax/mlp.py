@@ -78,6 +78,9 @@ class MLP(nnx.Module):
 
     def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         """Take the weights, and with them the dtype, from arrays named as in a weight file."""
+        if jnp.asarray(bias := weights["linear_1.bias"]).dtype != bias.dtype:
+            # DIFF: without this switch JAX makes float32 of float64, and says nothing.
+            raise ValueError("float64 in JAX needs `with jax.enable_x64(True):` around it")
         for name, layer in self._layers().items():
             layer.kernel.set_value(jnp.asarray(weights[f"{name}.weight"].T))  # DIFF: (in, out)
             layer.bias.set_value(jnp.asarray(weights[f"{name}.bias"]))

@@ -186,7 +186,7 @@ def _train(config: Config, data: Data, on_epoch: Callable[[dict[str, Any]], None
 
 def main() -> None:
     """Read the command line, train, print a line per epoch, write the log and the weights."""
-    train_main("jax", ("jax", "jaxlib", "flax", "optax"), train)
+    train_main("jax", ("jax", "jaxlib", "flax", "optax"), train, choose_device)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def sample_keep(
     """
     p = check_probability(p)
     rng = check_source(rng, "rng", "numpy.random.default_rng(0)")
-    # float32 whatever x is: in bfloat16, one uniform in 500 would be rounded to exactly 0.
+    # float32 whatever x is: bfloat16 has so few numbers that 0 would come once in some hundreds.
     u = prng.random(rng, shape)  # DIFF: NumPy takes its own rng, or replays that of a twin
     return u >= np.float32(p)  # not u > p: u can be 0, and p = 0 must keep it
 

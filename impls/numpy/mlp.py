@@ -39,8 +39,8 @@ class MLP:
             seed: of the initial weights, as in shared/randomness.py.
             dtype: of the weights, float32 or float64.
         """
-        self.p1 = check_probability(p1, "p1")
-        self.p2 = check_probability(p2, "p2")
+        self.p1 = check_probability(p1)
+        self.p2 = check_probability(p2)
         self.set_weights(initial_weights(inputs, hidden1, hidden2, outputs, seed=seed, dtype=dtype))
 
     def __call__(

@@ -42,7 +42,7 @@ def sample_keep(
     """
     p = check_probability(p)
     generator = check_source(generator, "generator", "torch.Generator().manual_seed(0)")
-    # float32 whatever x is: in bfloat16, one uniform in 500 would be rounded to exactly 0.
+    # float32 whatever x is: bfloat16 has so few numbers that 0 would come once in some hundreds.
     u = torch.rand(shape, generator=generator, device=device, dtype=torch.float32)
     return u >= p  # not u > p: u can be 0, and p = 0 must keep it
 

@@ -157,7 +157,7 @@ def train(
 
 def main() -> None:
     """Read the command line, train, print a line per epoch, write the log and the weights."""
-    train_main("torch", ("torch",), train)
+    train_main("torch", ("torch",), train, choose_device)
 
 
 if __name__ == "__main__":
