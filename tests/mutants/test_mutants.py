@@ -5,7 +5,10 @@ import warnings
 import pytest
 
 from tests.contract.clauses import CLAUSES, NotApplicable, Run
+from tests.contract.network import check_network
+from tests.contract.statistics import Budget
 from tests.mutants.mutants import EVERYWHERE, Correct, all_mutants, subject
+from tests.mutants.networks import NETWORK_MUTANTS, CorrectNetwork
 
 MUTANTS = all_mutants()
 PAIRS = [(name, f) for name, kind in MUTANTS.items() for f in EVERYWHERE if f in kind.frameworks]
@@ -34,6 +37,18 @@ def test_killed(mutant: str, implementation: str):
 @pytest.mark.parametrize("implementation", EVERYWHERE)
 def test_the_correct_one_passes_the_same_run(implementation: str):
     assert first_failure(Correct, implementation) is None
+
+
+@pytest.mark.parametrize("implementation", EVERYWHERE)
+@pytest.mark.parametrize("mutant", NETWORK_MUTANTS)
+def test_network_killed(mutant: str, implementation: str):
+    with pytest.raises(AssertionError):
+        check_network(NETWORK_MUTANTS[mutant], implementation, 1, Budget())
+
+
+@pytest.mark.parametrize("implementation", EVERYWHERE)
+def test_the_correct_network_passes_the_same_run(implementation: str):
+    check_network(CorrectNetwork, implementation, 1, Budget())
 
 
 def test_there_are_many_and_each_says_where_it_was_seen():
