@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: venv train test lint
+.PHONY: venv train test lockstep lint
 venv: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -16,8 +16,13 @@ train: venv
 	$(BIN)/python -m impls.jax.train --out runs/jax $(FLAGS)
 	$(BIN)/python -m experiments.compare runs/torch runs/jax
 
+# Two processes of one thread each: PyTorch's threads would only wait for one another.
 test: venv
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+# The proof that the training is the same: ten epochs, float64, either source of masks.
+lockstep: venv
+	$(BIN)/python -m experiments.lockstep --epochs 10 --dtype float64
 
 lint: venv
 	$(BIN)/pre-commit run --all-files

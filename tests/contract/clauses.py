@@ -128,6 +128,8 @@ def identity_in_evaluation(run: Run) -> None:
 @clause
 def evaluation_draws_nothing(run: Run) -> None:
     """Evaluation needs no source of randomness and moves none on; nor does p = 0 or p = 1."""
+    if run.subject.seeded_by_number:
+        raise NotApplicable("seeded by a whole number, which has no state")
     its, x = run.backend, run.backend.array(run.numbers(64))
     run.subject.function(x, 0.5, training=False)
     for p, training in ((0.5, False), (0.0, True), (1.0, True)):
@@ -297,8 +299,8 @@ def only_floating_point(run: Run) -> None:
 @clause
 def missing_source_is_refused(run: Run) -> None:
     """Training with 0 < p < 1 and nothing to draw from is an error that names the argument."""
-    if not run.subject.takes_source:
-        raise NotApplicable("draws from the global generator, by design")
+    if not run.subject.takes_source or run.subject.seeded_by_number:
+        raise NotApplicable("draws from a generator of its own, by design")
     name = run.backend.source_name
     try:
         run.subject.function(run.backend.array(np.ones(4)), 0.5, training=True)
@@ -326,6 +328,8 @@ def global_random_state_is_left_alone(run: Run) -> None:
 @clause
 def transforms_give_the_same(run: Run) -> None:
     """jit, vmap, grad and scan (JAX), func and compile (PyTorch) give what plain calls give."""
+    if run.subject.seeded_by_number and run.backend.name == "jax":
+        raise NotApplicable("seeded by a whole number, which cannot be traced")
     {"torch": _torch_transforms, "jax": _jax_transforms, "numpy": _no_transforms}[run.backend.name](
         run
     )

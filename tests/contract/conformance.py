@@ -3,16 +3,20 @@
 python -m tests.contract.conformance
 """
 
+import importlib.util
 import inspect
+import json
+import subprocess
+import sys
 import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tests.contract.clauses import CLAUSES, NotApplicable, Run
-from tests.contract.subjects import Subject, builtins, ours
+from tests.contract.subjects import Subject, builtins, keras_subject, ours
 
 TABLE = Path(__file__).parents[2] / "docs" / "conformance.md"
-PACKAGES = ("torch", "jax", "flax", "numpy", "equinox", "dm-haiku")
+PACKAGES = ("torch", "jax", "flax", "numpy", "equinox", "dm-haiku", "keras")
 
 
 def outcome(subject: Subject, clause: str) -> tuple[str, str]:
@@ -23,7 +27,8 @@ def outcome(subject: Subject, clause: str) -> tuple[str, str]:
         return "n/a", str(reason)
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return "deviates", f"{type(error).__name__}: {' '.join(lines)[:300]}"
+        text = " ".join(lines).replace(sys.prefix, "").removeprefix("AssertionError: ")
+        return "deviates", f"{type(error).__name__}: {text[:200]}"
     return "passed", ""
 
 
@@ -32,19 +37,39 @@ def versions() -> str:
     found = []
     for package in PACKAGES:
         try:
-            found.append(f"{package} {version(package)}")
+            found.append(f"{package} {version(package).split('+')[0]}")
         except PackageNotFoundError:
             continue
     return ", ".join(found)
 
 
-def main() -> None:
-    """Run everything and write the table."""
-    subjects = [*ours(), *builtins()]
-    marks = {"passed": "✓", "deviates": "**✗**", "n/a": "–"}
+def outcomes(subject: Subject) -> dict[str, tuple[str, str]]:
+    """Put one subject to every clause."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        results = {(c, s.name): outcome(s, c) for s in subjects for c in CLAUSES}
+        return {clause: outcome(subject, clause) for clause in CLAUSES}
+
+
+def keras_outcomes(framework: str) -> dict[str, tuple[str, str]]:
+    """Do so for Keras, in a process of its own: it has one backend in each."""
+    words = [sys.executable, "-m", "tests.contract.conformance", "--keras", framework]
+    result = subprocess.run(words, capture_output=True, text=True, check=True)
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Run everything and write the table."""
+    if sys.argv[1:2] == ["--keras"]:
+        print(json.dumps(outcomes(keras_subject(sys.argv[2]))))
+        return
+    subjects = [*ours(), *builtins()]
+    marks = {"passed": "✓", "deviates": "**✗**", "n/a": "–"}
+    results = {(c, s.name): r for s in subjects for c, r in outcomes(s).items()}
+    if importlib.util.find_spec("keras"):
+        for framework in ("torch", "jax"):
+            subjects.append(keras_subject(framework))
+            found = keras_outcomes(framework)
+            results |= {(c, subjects[-1].name): r for c, r in found.items()}
     names = {s.name: s.name.split(":")[0].removesuffix(".dropout") if ":" in s.name else s.name
              for s in subjects}  # fmt: skip
     lines = [

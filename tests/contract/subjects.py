@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import importlib
 import importlib.util
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -19,12 +20,14 @@ class Subject:
         framework: torch, jax or numpy.
         function: called as function(x, p, training=..., generator=...), or key=, or rng=.
         takes_source: False for what draws from the global generator, and has no such argument.
+        seeded_by_number: True for what takes a whole number, which our wrapper draws for it.
     """
 
     name: str
     framework: str
     function: Callable[..., Any]
     takes_source: bool = True
+    seeded_by_number: bool = False
 
     @property
     def backend(self) -> Backend:
@@ -91,6 +94,31 @@ def haiku_function(x: Any, p: float, *, training: bool, key: Any = None) -> Any:
     import haiku
 
     return haiku.dropout(key, p, x) if training else x
+
+
+def keras_layer(x: Any, p: float, *, training: bool, generator: Any = None, key: Any = None) -> Any:
+    """Keras seeds its layers with whole numbers: draw one from the source."""
+    import keras
+
+    seed = None
+    if generator is not None:
+        import torch
+
+        seed = int(torch.randint(2**31, (), generator=generator))
+    elif key is not None:
+        import jax
+
+        seed = int(jax.random.bits(key, (), "uint16"))
+    dtype = str(x.dtype).removeprefix("torch.")
+    return keras.layers.Dropout(p, seed=seed, dtype=dtype)(x, training=training)
+
+
+def keras_subject(framework: str) -> Subject:
+    """Keras on torch or JAX; a process has one of the two, named before Keras is imported."""
+    os.environ["KERAS_BACKEND"] = framework
+    return Subject(
+        f"keras.layers.Dropout on {framework}", framework, keras_layer, seeded_by_number=True
+    )
 
 
 def builtins() -> list[Subject]:
