@@ -33,8 +33,16 @@ def call(monkeypatch: pytest.MonkeyPatch, main, *words: object) -> None:
     main()
 
 
-@pytest.mark.parametrize("form", ["module", "file"])
-@pytest.mark.parametrize("folder", ["root", "impls", "elsewhere"])
+@pytest.mark.parametrize(
+    ("form", "folder"),
+    [
+        ("module", "root"),
+        ("module", "impls"),
+        ("module", "elsewhere"),
+        ("file", "impls"),
+        ("file", "elsewhere"),
+    ],
+)
 def test_train_in_both_forms_from_any_folder(
     trainable: Adapter, form: str, folder: str, small_folder, tmp_path
 ):

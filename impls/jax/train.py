@@ -140,42 +140,28 @@ def _train(config: Config, data: Data, on_epoch: Callable[[dict[str, Any]], None
     test_images = jnp.asarray(to_inputs(data.test_images), config.dtype)
     test_labels = jnp.asarray(data.test_labels)
     n, inputs = images.shape
-    model = MLP(
-        inputs,
-        config.hidden1,
-        config.hidden2,
-        p1=config.p1,
-        p2=config.p2,
-        seed=config.seed,
-        dtype=config.dtype,
-    )
+    sizes, rates = (inputs, config.hidden1, config.hidden2, 10), (config.p1, config.p2)
+    model = MLP(*sizes, *rates, seed=config.seed, dtype=config.dtype)
     optimizer = nnx.Optimizer(model, sgd(config.lr), wrt=nnx.Param)
     history = []
     steps = 0
     for epoch in range(1, config.epochs + 1):
         started = time.perf_counter()
         order = jnp.asarray(epoch_order(n, seed=config.seed, epoch=epoch))
-        step_losses, step_correct = train_epoch(
-            model,
-            optimizer,
-            images,
-            labels,
-            order,
-            seed=np.uint32(config.seed),
-            first_step=np.uint32(steps),
-            batch_size=config.batch_size,
-        )
+        # DIFF: numbers of a fixed width are arguments of the compiled code, not parts of it.
+        seed, first_step = np.uint32(config.seed), np.uint32(steps)
+        settings: dict[str, Any] = {
+            "seed": seed,
+            "first_step": first_step,
+            "batch_size": config.batch_size,
+        }
+        step_losses, step_correct = train_epoch(model, optimizer, images, labels, order, **settings)
         # This waits until the device is done.
         losses, correct = np.asarray(step_losses), np.asarray(step_correct)
         seconds = time.perf_counter() - started
+        test = evaluate(model, test_images, test_labels)
         record = epoch_record(
-            epoch,
-            losses,
-            correct,
-            evaluate(model, test_images, test_labels),
-            n=n,
-            batch_size=config.batch_size,
-            seconds=seconds,
+            epoch, losses, correct, test, n=n, batch_size=config.batch_size, seconds=seconds
         )
         steps += len(losses)
         history.append(record)

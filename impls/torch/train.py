@@ -111,42 +111,26 @@ def train(
     test_images = torch.from_numpy(to_inputs(data.test_images)).to(device, dtype)
     test_labels = torch.tensor(data.test_labels, device=device)
     n, inputs = images.shape
-    model = MLP(
-        inputs,
-        config.hidden1,
-        config.hidden2,
-        p1=config.p1,
-        p2=config.p2,
-        seed=config.seed,
-        dtype=config.dtype,
-    ).to(device)
+    sizes, rates = (inputs, config.hidden1, config.hidden2, 10), (config.p1, config.p2)
+    model = MLP(*sizes, *rates, seed=config.seed, dtype=config.dtype).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=config.lr)
     history = []
     steps = 0
     for epoch in range(1, config.epochs + 1):
         started = time.perf_counter()
         order = torch.from_numpy(epoch_order(n, seed=config.seed, epoch=epoch)).to(device)
-        step_losses, step_correct = train_epoch(
-            model,
-            optimizer,
-            images,
-            labels,
-            order,
-            seed=config.seed,
-            first_step=steps,
-            batch_size=config.batch_size,
-        )
+        settings: dict[str, Any] = {
+            "seed": config.seed,
+            "first_step": steps,
+            "batch_size": config.batch_size,
+        }
+        step_losses, step_correct = train_epoch(model, optimizer, images, labels, order, **settings)
         # This waits until the device is done.
         losses, correct = step_losses.cpu().numpy(), step_correct.cpu().numpy()
         seconds = time.perf_counter() - started
+        test = evaluate(model, test_images, test_labels)
         record = epoch_record(
-            epoch,
-            losses,
-            correct,
-            evaluate(model, test_images, test_labels),
-            n=n,
-            batch_size=config.batch_size,
-            seconds=seconds,
+            epoch, losses, correct, test, n=n, batch_size=config.batch_size, seconds=seconds
         )
         steps += len(losses)
         history.append(record)

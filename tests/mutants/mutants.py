@@ -339,6 +339,13 @@ class StaleRate(Correct):
         return super().in_training(x, self.first, source)
 
 
+class RoundedRate(Correct):
+    """The rate of a configuration file, in whole per cent."""
+
+    def in_training(self, x, p, source):
+        return super().in_training(x, min(max(round(p, 2), 0.01), 0.99), source)
+
+
 class SlightlyOff(Correct):
     """A rate off by 2 %, by an off-by-one in a table of thresholds."""
 
@@ -388,6 +395,33 @@ class TiledMask(Correct):
         n = int(np.prod(shape))
         u = self.o.uniform(source, (1024,))
         return self.xp.concatenate([u] * (n // 1024 + 1))[:n].reshape(shape)
+
+
+class RowOfPixelsRepeated(Correct):
+    """28 numbers repeated: drawn for a row of pixels, used for every row."""
+
+    def uniform(self, source, shape):
+        n = int(np.prod(shape))
+        u = self.o.uniform(source, (28,))
+        return self.xp.concatenate([u] * (n // 28 + 1))[:n].reshape(shape)
+
+
+class LastUnitKept(Correct):
+    """A loop over blocks that stops one short: the last unit is never dropped."""
+
+    def keep(self, u, p):
+        position = self.xp.arange(int(np.prod(tuple(u.shape)))).reshape(u.shape)
+        return (u >= p) | (position == position.max()) if 0 not in u.shape else u >= p
+
+
+class FewSeeds(Correct):
+    """Only 8 bits of the source reach the generator: there are 256 masks and no more."""
+
+    def uniform(self, source, shape):
+        number = self.xp.floor(256 * self.o.uniform(source, ()))
+        if self.framework == "jax":
+            return self.o.uniform(self.o.jax.random.key(number.astype("uint32")), shape)
+        return self.o.uniform(self.backend.source(int(number)), shape)
 
 
 class Blocks(Correct):

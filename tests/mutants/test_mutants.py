@@ -1,6 +1,8 @@
 """Every mutant is killed by the contract, in every framework where it exists."""
 
+import re
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +51,26 @@ def test_network_killed(mutant: str, implementation: str):
 @pytest.mark.parametrize("implementation", EVERYWHERE)
 def test_the_correct_network_passes_the_same_run(implementation: str):
     check_network(CorrectNetwork, implementation, 1, Budget())
+
+
+def test_the_readme_and_the_table_speak_of_this_contract():
+    root = Path(__file__).parents[2]
+    readme = " ".join((root / "README.md").read_text().split())
+    assert f"A contract of {len(CLAUSES)} clauses" in readme
+    per = [
+        sum(f in kind.frameworks for kind in MUTANTS.values()) + len(NETWORK_MUTANTS)
+        for f in EVERYWHERE
+    ]
+    total = len(MUTANTS) + len(NETWORK_MUTANTS)
+    assert (
+        f"kills all of {total} wrong ones"
+        f" ({per[0]} in PyTorch, {per[1]} in JAX, {per[2]} in NumPy)" in readme
+    )
+    table = (root / "docs" / "conformance.md").read_text()
+    rows = re.findall(r"^\| (\w+) \| (\S+) \| (\S+) \| (\S+) \|", table, re.M)
+    assert [row[0] for row in rows if row[0] != "clause"] == list(CLAUSES)
+    for clause, *ours in rows:
+        assert clause == "clause" or set(ours) <= {"✓", "–"}, clause
 
 
 def test_there_are_many_and_each_says_where_it_was_seen():
