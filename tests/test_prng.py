@@ -7,21 +7,31 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import array_shapes
 
 from impls.numpy import prng
 from tests.adapters import JAX, NUMPY, TORCH
 
 SEEDS = st.integers(0, 2**32 - 1)
-SHAPES = st.one_of(
-    st.just(()),
-    st.just((0,)),
-    st.just((3, 0, 2)),
-    array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=7),
-    st.integers(1, 700).map(lambda n: (n,)),  # past the 624 words of one twist
+# No dimensions, no elements, odd sizes, and past the 624 words of one twist; a fixed choice,
+# because JAX compiles anew for each shape.
+SHAPES = st.sampled_from(
+    [
+        (),
+        (0,),
+        (3, 0, 2),
+        (1,),
+        (2,),
+        (7,),
+        (5, 3),
+        (1, 9),
+        (2, 3, 5),
+        (4, 1, 3, 3),
+        (623,),
+        (1301,),
+    ]
 )
 RATES = st.floats(0, 1)
-QUICK = settings(max_examples=40, deadline=None)
+QUICK = settings(max_examples=60, deadline=None)
 
 
 def words(*numbers: int) -> np.ndarray:
