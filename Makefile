@@ -18,7 +18,7 @@ train: venv
 
 # Two processes of one thread each: PyTorch's threads would only wait for one another.
 test: venv
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # The proof that the training is the same: ten epochs, float64, either source of masks.
 lockstep: venv

@@ -35,6 +35,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(name, adapters, ids=lambda adapter: adapter.name)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the contract's JAX tests in one process: what JAX compiled is there for the next."""
+    for item in items:
+        if "jax" in item.name and item.path.parent.name in ("contract", "mutants"):
+            item.add_marker(pytest.mark.xdist_group("jax"))
+
+
 @pytest.fixture
 def full_data() -> data.Data:
     """The full data; its absence is a failure where REQUIRE_FULL_DATA says it is there."""

@@ -1,6 +1,7 @@
 """What the contract needs of a framework; each is imported only when it is asked for."""
 
 import contextlib
+import functools
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -56,8 +57,8 @@ class Backend:
         """Enter a context in which there is such a dtype."""
         return contextlib.nullcontext()
 
-    def uniforms_are_zero(self) -> contextlib.AbstractContextManager[Any]:
-        """Enter a context in which every uniform drawn, and every source made, gives exactly 0."""
+    def uniforms_are(self, value: float) -> contextlib.AbstractContextManager[Any]:
+        """Enter a context in which every uniform drawn, by the usual ways, is this number."""
         raise NotImplementedError
 
     def strided(self, values: np.ndarray) -> dict[str, tuple[Any, np.ndarray]]:
@@ -105,19 +106,19 @@ class TorchBackend(Backend):
         return self.numpy(x.grad)
 
     @contextlib.contextmanager
-    def uniforms_are_zero(self) -> Iterator[None]:
+    def uniforms_are(self, value: float) -> Iterator[None]:
         import pytest
 
         torch = self.torch
 
-        def zeros(*shape: Any, **options: Any) -> Any:
+        def rand(*shape: Any, **options: Any) -> Any:
             options.pop("generator", None)
-            return torch.zeros(*shape, **options)
+            return torch.zeros(*shape, **options) + value
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(torch, "rand", zeros)
-            patch.setattr(torch, "rand_like", lambda x, **o: torch.zeros_like(x))
-            patch.setattr(torch.Tensor, "uniform_", lambda x, *a, **o: x.zero_())
+            patch.setattr(torch, "rand", rand)
+            patch.setattr(torch, "rand_like", lambda x, **o: torch.zeros_like(x) + value)
+            patch.setattr(torch.Tensor, "uniform_", lambda x, *a, **o: x.fill_(value))
             yield
 
     def strided(self, values: np.ndarray) -> dict[str, tuple[Any, np.ndarray]]:
@@ -156,25 +157,27 @@ class JaxBackend(Backend):
         return self.jax.enable_x64(dtype == "float64")
 
     @contextlib.contextmanager
-    def uniforms_are_zero(self) -> Iterator[None]:
+    def uniforms_are(self, value: float) -> Iterator[None]:
         import pytest
 
-        def zeros(key: Any, shape: Any = (), dtype: Any = "float32", *_: Any, **__: Any) -> Any:
-            return self.jax.numpy.zeros(shape, dtype)
+        def uniform(key: Any, shape: Any = (), dtype: Any = "float32", *_: Any, **__: Any) -> Any:
+            return self.jax.numpy.full(shape, value, dtype)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(self.jax.random, "uniform", zeros)
+            patch.setattr(self.jax.random, "uniform", uniform)
             yield
 
 
-class ZeroRng(np.random.Generator):
-    """A NumPy generator whose uniforms are all exactly 0."""
+class ConstantRng(np.random.Generator):
+    """A NumPy generator whose uniforms are all one number."""
+
+    value = 0.0
 
     def random(self, size: Any = None, dtype: Any = np.float64, out: Any = None) -> Any:
-        return np.zeros(() if size is None else size, dtype)
+        return np.full(() if size is None else size, self.value, dtype)
 
     def uniform(self, low: float = 0.0, high: float = 1.0, size: Any = None) -> Any:
-        return np.full(() if size is None else size, low)
+        return low + (high - low) * self.random(size)
 
 
 class NumpyBackend(Backend):
@@ -182,10 +185,14 @@ class NumpyBackend(Backend):
     source_name = "rng"
     dtypes = ("float16", "float32", "float64")
     has_gradient = False
-    zero = False
+    constant: float | None = None
 
     def source(self, seed: int) -> Any:
-        return (ZeroRng if self.zero else np.random.Generator)(np.random.PCG64(seed))
+        if self.constant is None:
+            return np.random.default_rng(seed)
+        rng = ConstantRng(np.random.PCG64(seed))
+        rng.value = self.constant
+        return rng
 
     def state(self, source: Any) -> Any:
         return str(source.bit_generator.state)
@@ -198,10 +205,12 @@ class NumpyBackend(Backend):
         return array.astype(np.float32) if array.dtype == np.float16 else array
 
     @contextlib.contextmanager
-    def uniforms_are_zero(self) -> Iterator[None]:
-        self.zero = True
-        yield
-        self.zero = False
+    def uniforms_are(self, value: float) -> Iterator[None]:
+        self.constant = value
+        try:
+            yield
+        finally:
+            self.constant = None
 
     def strided(self, values: np.ndarray) -> dict[str, tuple[Any, np.ndarray]]:
         values = values.astype(np.float32)
@@ -212,6 +221,7 @@ class NumpyBackend(Backend):
         }
 
 
+@functools.cache
 def backend(name: str) -> Backend:
-    """Return the backend of that name, importing its framework."""
+    """Return the one backend of that name, importing its framework."""
     return {"torch": TorchBackend, "jax": JaxBackend, "numpy": NumpyBackend}[name]()

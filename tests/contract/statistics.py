@@ -2,7 +2,7 @@
 
 Every statistical test of the contract is exact: it counts independent events whose probability
 is known under the contract, and compares the count with the binomial distribution. A test is
-allowed ALPHA = 1e-10 false alarms; a run of the contract makes at most MOST_TESTS of them, and
+allowed ALPHA = 1e-11 false alarms; a run of the contract makes at most MOST_TESTS of them, and
 `Budget` counts; so a whole run raises a false alarm less than once in a million, whatever the
 dependence between the tests (the union bound). Sample sizes follow from ALPHA and from the effect
 to be seen, such that an effect of that size is missed just as rarely.
@@ -15,7 +15,7 @@ import numpy as np
 import scipy.stats
 
 RUN_FALSE_ALARM = 1e-6
-MOST_TESTS = 10_000
+MOST_TESTS = 100_000
 ALPHA = RUN_FALSE_ALARM / MOST_TESTS
 
 # Uniforms are multiples of 2**-24 or 2**-23, so a rate may be off by this much, by design.
@@ -53,6 +53,11 @@ class Budget:
 
     tests: int = 0
 
+    def spend(self, tests: int) -> None:
+        """Count tests, and fail if a run makes more of them than its false-alarm rate allows."""
+        self.tests += tests
+        assert self.tests <= MOST_TESTS, "more tests than the false-alarm rate allows for"
+
     def check(self, count: int, n: int, rate: float, what: str) -> None:
         """Fail if such a count has a p-value of at most ALPHA.
 
@@ -62,7 +67,6 @@ class Budget:
             rate: the probability of each.
             what: for the message.
         """
-        self.tests += 1
-        assert self.tests <= MOST_TESTS, "more tests than the false-alarm rate allows for"
+        self.spend(1)
         p = float(p_value(int(count), n, rate))
         assert p > ALPHA, f"{what}: {count / n:.5f} instead of {rate:.5f} ({n} units, p = {p:.1e})"

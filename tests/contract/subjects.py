@@ -108,7 +108,7 @@ def keras_layer(x: Any, p: float, *, training: bool, generator: Any = None, key:
     elif key is not None:
         import jax
 
-        seed = int(jax.random.bits(key, (), "uint16"))
+        seed = int(jax.random.bits(key, (), "uint32") >> 1)
     dtype = str(x.dtype).removeprefix("torch.")
     return keras.layers.Dropout(p, seed=seed, dtype=dtype)(x, training=training)
 

@@ -222,6 +222,22 @@ class ClippedOutput(Correct):
         return self.xp.clip(super().apply(x, keep, p), -6, 6)
 
 
+class ClampsLarge(Correct):
+    """Saturates where half precision would overflow, in every precision."""
+
+    def apply(self, x, keep, p):
+        out = super().apply(x, keep, p)
+        clipped = self.xp.clip(out, -65504, 65504)
+        return self.xp.where(self.xp.isfinite(out), clipped, out)
+
+
+class EpsilonAdded(Correct):
+    """A small number against zeros that somebody divides by."""
+
+    def apply(self, x, keep, p):
+        return super().apply(x + self.scalar(x, 1e-7), keep, p)
+
+
 class NanToNum(Correct):
     """NaN and infinities cleaned away, which hides them from whoever looks for them."""
 
@@ -346,6 +362,20 @@ class RoundedRate(Correct):
         return super().in_training(x, min(max(round(p, 2), 0.01), 0.99), source)
 
 
+class RoundedThreshold(Correct):
+    """The threshold, not the scale, in three decimals."""
+
+    def keep(self, u, p):
+        return u >= round(p, 3)
+
+
+class LimitedThreshold(Correct):
+    """A threshold of at most 0.99, so that something is always kept."""
+
+    def keep(self, u, p):
+        return u >= min(p, 0.99)
+
+
 class SlightlyOff(Correct):
     """A rate off by 2 %, by an off-by-one in a table of thresholds."""
 
@@ -452,6 +482,13 @@ class ExactlySoMany(Correct):
         return (ranks >= round(p * len(ranks))).reshape(u.shape)
 
 
+class FixedCountWhenLarge(ExactlySoMany):
+    """Exact counts, but only for layers large enough to make it worth while."""
+
+    def keep(self, u, p):
+        return super().keep(u, p) if int(np.prod(tuple(u.shape))) > 1024 else u >= p
+
+
 class FixedSeed(Correct):
     """Seeds anew inside the call "for reproducibility"."""
 
@@ -516,6 +553,65 @@ class MaskFollowsInput(Correct):
 
     def apply(self, x, keep, p):
         return super().apply(x, keep | (abs(x) > 1e20), p)
+
+
+class StreamMovesOnByOne(Correct):
+    """An offset that advances by one instead of by the size of the draw."""
+
+    frameworks = WITH_STATE
+
+    def uniform(self, source, shape):
+        if self.framework == "torch":
+            state = source.get_state()
+            u = self.o.uniform(source, shape)
+            source.set_state(state)
+        else:
+            state = source.bit_generator.state
+            u = self.o.uniform(source, shape)
+            source.bit_generator.state = state
+        self.o.uniform(source, (2,))
+        return u
+
+
+class LockedInTime(Correct):
+    """Variational dropout of (batch, time, feature) where plain dropout is meant."""
+
+    def uniform(self, source, shape):
+        if len(shape) != 3:
+            return self.o.uniform(source, shape)
+        u = self.o.uniform(source, (shape[0], 1, shape[2]))
+        return u + self.xp.zeros(shape, dtype=self.o.float32)
+
+
+class FirstColumnKept(Correct):
+    """The column of a bias unit is never dropped."""
+
+    def keep(self, u, p):
+        column = self.xp.arange(u.shape[-1]) == 0 if len(u.shape) == 2 else False
+        return (u >= p) | column
+
+
+class PairsInHalfPrecision(Correct):
+    """One 32-bit draw serves two 16-bit units."""
+
+    def in_training(self, x, p, source):
+        u = self.o.uniform(source, tuple(x.shape))
+        if "16" in str(x.dtype) and x.shape and x.shape[-1] % 2 == 0 and 0 not in x.shape:
+            half = u[..., ::2]
+            u = self.xp.stack([half, half], -1).reshape(u.shape)
+        return self.apply(x, self.keep(u, p), p)
+
+
+class SharedAlongExpanded(Correct):
+    """One mask for all that shares memory."""
+
+    frameworks = ("torch",)
+
+    def apply(self, x, keep, p):
+        for axis, stride in enumerate(x.stride()):
+            if stride == 0 and x.shape[axis] > 1:
+                keep = keep.select(axis, 0).unsqueeze(axis).expand(x.shape).contiguous()
+        return super().apply(x, keep, p)
 
 
 class NoiseForMask(Correct):
@@ -673,6 +769,23 @@ class BackwardGuessesMask(StraightThrough):
         return self._gradient_of(Correct.apply(self, x, keep & (x != 0), p), result)
 
 
+class BackwardMultipliesMask(StraightThrough):
+    """Right forward, but an overflowed gradient of a dropped unit becomes NaN."""
+
+    def apply(self, x, keep, p):
+        product = x * self.number(keep, x) / self.scalar(x, 1 - p)
+        return self._gradient_of(product, Correct.apply(self, x, keep, p))
+
+
+class StraightThroughInHalf(StraightThrough):
+    """The fast kernel for half precision has a backward of its own, and a wrong one."""
+
+    def apply(self, x, keep, p):
+        if "16" in str(x.dtype):
+            return super().apply(x, keep, p)
+        return Correct.apply(self, x, keep, p)
+
+
 class GradientStopsInEvaluation(Correct):
     """Evaluation taken to mean that no gradient is wanted."""
 
@@ -697,6 +810,21 @@ class InPlace(Correct):
         elif x.flags.writeable:
             x[...] = result
         return result
+
+
+class ResultOverwritten(Correct):
+    """One output buffer for each shape, used again by the next call."""
+
+    frameworks = WITH_STATE
+
+    def apply(self, x, keep, p):
+        out = super().apply(x, keep, p)
+        if getattr(out, "requires_grad", False):
+            return out
+        buffers = self.__dict__.setdefault("buffers", {})
+        buffer = buffers.setdefault((tuple(x.shape), str(x.dtype)), self.xp.empty_like(out))
+        buffer[...] = out
+        return buffer
 
 
 class Upcast(Correct):
