@@ -154,3 +154,15 @@ def test_readme_shows_the_real_functions(impl: str):
     block = re.search(rf"<!-- impls/{impl}/dropout.py -->\n```python\n(.*?)\n```", readme, re.S)
     assert block, impl
     assert ast.dump(ast.parse(block[1])) == ast.dump(ast.parse(bare(impl)))
+
+
+def test_the_repository_holds_text_the_sample_and_plots_only():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    heavy = [
+        name
+        for name in listed.stdout.split()
+        if (ROOT / name).exists() and (ROOT / name).stat().st_size > 300_000
+    ]
+    assert [name for name in heavy if not name.startswith("shared/sample/")] == []
