@@ -432,11 +432,6 @@ def neighbours_are_independent(run: Run) -> None:
         *((0.5, dtype) for dtype in run.backend.dtypes if dtype != "float32"),
     ):  # fmt: skip
         n = sample_size(2 * p * (1 - p), 0.1 * 2 * p * (1 - p))
-        if dtype != "float32":
-            flat = run.keep((2 * n,), p, dtype=dtype)
-            _disagree(run, flat[0::2], flat[1::2], p, f"neighbours in {dtype}")
-            _disagree(run, flat[:n], flat[n:], p, f"the two halves in {dtype}")
-            continue
         side = math.ceil(math.sqrt(2 * n))
         side += side % 2
         mask = run.keep((side, side), p, dtype=dtype)
@@ -474,8 +469,6 @@ def keep_rate(run: Run) -> None:
     """
     for dtype in run.backend.dtypes:
         for p, effect in RATE_GRID.items():
-            if dtype != "float32" and p not in (0.001, 0.5):
-                continue  # where too few bits show most, and least
             n = sample_size(p, effect)
             kept = run.keep((n,), p, dtype=dtype)
             run.budget.check(kept.sum(), n, 1 - p, f"units kept at p = {p} in {dtype}")

@@ -4,6 +4,7 @@ import re
 import warnings
 from pathlib import Path
 
+import jax
 import pytest
 
 from tests.contract.clauses import CLAUSES, NotApplicable, Run
@@ -14,6 +15,14 @@ from tests.mutants.networks import NETWORK_MUTANTS, CorrectNetwork
 
 MUTANTS = all_mutants()
 PAIRS = [(name, f) for name, kind in MUTANTS.items() for f in EVERYWHERE if f in kind.frameworks]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation():
+    """Most mutants die within a second: compile for them fast rather than well."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def first_failure(kind: type[Correct], framework: str) -> str | None:
