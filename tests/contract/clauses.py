@@ -166,14 +166,14 @@ def values(run: Run) -> None:
     """Each unit becomes exactly 0 or x / (1 - p), rounded at most twice."""
     for dtype in run.backend.dtypes:
         for p in RATES:
-            exponents = np.arange(500) % 5 - 2 if dtype == "float16" else np.arange(500) % 61 - 30
+            exponents = np.arange(256) % 5 - 2 if dtype == "float16" else np.arange(256) % 61 - 30
             with run.backend.precision(dtype):
-                held = run.numbers(500) * 10.0**exponents
+                held = run.numbers(256) * 10.0**exponents
                 x = run.backend.numpy(run.backend.array(held, dtype))
             out = run(x, p, dtype=dtype)
-            assert (run(np.zeros(64), p, dtype=dtype) == 0).all(), "0 does not stay 0"
+            assert (run(np.zeros(256), p, dtype=dtype) == 0).all(), "0 does not stay 0"
             kept = out != 0
-            assert 0 < kept.sum() < 500, f"{kept.sum()} of 500 kept at p = {p}"
+            assert 0 < kept.sum() < 256, f"{kept.sum()} of 256 kept at p = {p}"  # by chance 1e-11
             expected = x[kept].astype(np.float64) / (1 - p)
             np.testing.assert_allclose(out[kept], expected, rtol=1.5 * ULP[dtype], atol=0)
 
@@ -284,7 +284,7 @@ def same_mask_for_the_same_source(run: Run) -> None:
     """The mask is a function of the source, the shape and p alone."""
     seed = run.new_seed()
     a = run.keep((256,), 0.5, seed=seed)
-    run.keep((100,), 0.5)
+    run.keep((64,), 0.5)
     b = run.keep((256,), 0.5, seed=seed)
     np.testing.assert_array_equal(a, b)
 
