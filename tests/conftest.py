@@ -14,16 +14,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--subject", help="package.module:function, put to the contract")
     group.addoption("--framework", choices=BACKENDS, help="of the subject")
     group.addoption("--fresh-seed", action="store_true", help="new random numbers for the contract")
+    group.addoption("--contract-seed", type=int, default=0, help="that a fresh run printed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if bool(config.getoption("subject")) != bool(config.getoption("framework")):
         raise pytest.UsageError("--subject and --framework go together")
-    config.contract_seed = secrets.randbits(32) if config.getoption("fresh_seed") else 0  # type: ignore[attr-defined]
+    fresh, seed = config.getoption("fresh_seed"), config.getoption("contract_seed")
+    config.contract_seed = secrets.randbits(32) if fresh else seed  # type: ignore[attr-defined]
 
 
 def pytest_report_header(config: pytest.Config) -> str:
     return f"contract seed: {config.contract_seed}"  # type: ignore[attr-defined]
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+    """Say it again at the end, where pytest -q shows no header."""
+    if config.getoption("fresh_seed"):
+        terminalreporter.write_line(f"again with --contract-seed {config.contract_seed}")  # type: ignore[attr-defined]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -3,6 +3,7 @@
 python -m tests.contract.conformance
 """
 
+import argparse
 import importlib.util
 import inspect
 import json
@@ -59,9 +60,19 @@ def keras_outcomes(framework: str) -> dict[str, tuple[str, str]]:
 
 def main() -> None:
     """Run everything and write the table."""
-    if sys.argv[1:2] == ["--keras"]:
-        print(json.dumps(outcomes(keras_subject(sys.argv[2]))))
+    parser = argparse.ArgumentParser(description="Write docs/conformance.md anew.")
+    parser.add_argument("--without-peers", action="store_true", help="do with fewer columns")
+    parser.add_argument("--keras", choices=("torch", "jax"), help=argparse.SUPPRESS)
+    flags = parser.parse_args()
+    if flags.keras:
+        print(json.dumps(outcomes(keras_subject(flags.keras))))
         return
+    missing = [name for name in ("equinox", "haiku", "keras") if not importlib.util.find_spec(name)]
+    if missing and not flags.without_peers:
+        parser.error(
+            f"{', '.join(missing)} not installed: the table would lose columns; install"
+            " '.[peers]', or say --without-peers"
+        )
     subjects = [*ours(), *builtins()]
     marks = {"passed": "✓", "deviates": "**✗**", "n/a": "–"}
     results = {(c, s.name): r for s in subjects for c, r in outcomes(s).items()}
@@ -98,7 +109,7 @@ def main() -> None:
                 lines.append(f"- `{names[subject.name]}`, {clause}: {seen}")
     TABLE.parent.mkdir(exist_ok=True)
     TABLE.write_text("\n".join(lines) + "\n")
-    print(f"wrote {TABLE}")
+    print(f"wrote {TABLE.relative_to(Path.cwd()) if TABLE.is_relative_to(Path.cwd()) else TABLE}")
 
 
 if __name__ == "__main__":

@@ -46,11 +46,20 @@ class Subject:
 
 
 def from_path(path: str, framework: str) -> Subject:
-    """Import the subject that a user names as package.module:function."""
+    """Import the subject that a user names as package.module:function.
+
+    Raises:
+        ValueError: there is no such thing to be found.
+    """
     module, _, name = path.partition(":")
-    function = importlib.import_module(module)
-    for part in name.split("."):
-        function = getattr(function, part)
+    if not name:
+        raise ValueError(f"{path!r} is not of the form package.module:function")
+    try:
+        function = importlib.import_module(module)
+        for part in name.split("."):
+            function = getattr(function, part)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise ValueError(f"cannot import {path!r}: {error}") from error
     return Subject(path, framework, function)
 
 
