@@ -132,7 +132,7 @@ def lockstep(config: Config, data: Data, source: str, on_epoch: Callable[[str], 
     torch_model = impls.torch.mlp.MLP(*sizes, **make)
     jax_model = impls.jax.mlp.MLP(*sizes, **make)
     numpy_model = impls.numpy.mlp.MLP(*sizes, **make)
-    torch_optimizer = torch.optim.SGD(torch_model.parameters(), lr=config.lr)
+    torch_optimizer = impls.torch.train.SGD(torch_model.parameters(), lr=config.lr)
     jax_optimizer = nnx.Optimizer(jax_model, impls.jax.train.sgd(config.lr), wrt=nnx.Param)
     jax_step = nnx.jit(impls.jax.train.train_step)
 

@@ -1,12 +1,16 @@
 """train(): every example once, the same seed the same bytes, and the two frameworks together."""
 
 import dataclasses
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
 import torch
 
+import impls.torch.mlp
+import impls.torch.train
 from shared.config import Config
 from shared.data import to_inputs
 from shared.randomness import epoch_order, step_seed
@@ -135,3 +139,27 @@ def test_it_learns(trainable: Adapter):
 def test_resized_images(trainable: Adapter, small_folder):
     config = dataclasses.replace(QUICK, data=str(small_folder), resize=14)
     assert trainable.train.train(config).weights["linear_1.weight"].shape == (32, 196)
+
+
+def test_gradient_descent_is_pytorchs_own():
+    ours, theirs = (impls.torch.mlp.MLP(20, 16, 12, 10, seed=3) for _ in range(2))
+    optimizers = (
+        impls.torch.train.SGD(ours.parameters(), 0.3),
+        torch.optim.SGD(theirs.parameters(), 0.3),
+    )
+    images, labels = torch.rand(8, 20), torch.arange(8)
+    for step in range(3):
+        for model, optimizer in zip((ours, theirs), optimizers, strict=True):
+            generator = torch.Generator().manual_seed(step)
+            impls.torch.train.train_step(model, optimizer, images, labels, generator=generator)
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_training_in_pytorch_does_not_import_its_compiler(small_folder):
+    code = (
+        "import sys; from impls.torch.train import train; from shared.config import Config;"
+        f"train(Config(epochs=1, data={str(small_folder)!r}));"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -4,12 +4,12 @@ python -m impls.torch.train --help
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from impls.torch.evaluate import choose_device, count_correct, cross_entropy, evaluate
 from impls.torch.mlp import MLP
@@ -19,9 +19,31 @@ from shared.randomness import epoch_order, step_seed
 from shared.runs import TrainResult, epoch_record, train_main
 
 
+class SGD:
+    """Plain stochastic gradient descent, to the bit what torch.optim.SGD does."""
+
+    # DIFF: the first use of torch.optim imports PyTorch's compiler, a second before every run.
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float):
+        self.parameters = list(parameters)
+        self.lr = lr
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move each parameter against its gradient."""
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                parameter.add_(parameter.grad, alpha=-self.lr)
+
+
 def train_step(
     model: MLP,
-    optimizer: torch.optim.Optimizer,
+    optimizer: SGD | torch.optim.Optimizer,
     images: Float[Tensor, "batch inputs"],
     labels: Int[Tensor, " batch"],
     *,
@@ -50,7 +72,7 @@ def train_step(
 
 def train_epoch(
     model: MLP,
-    optimizer: torch.optim.Optimizer,
+    optimizer: SGD | torch.optim.Optimizer,
     images: Float[Tensor, "n inputs"],
     labels: Int[Tensor, " n"],
     order: Int[Tensor, " n"],
@@ -113,7 +135,7 @@ def train(
     n, inputs = images.shape
     sizes, rates = (inputs, config.hidden1, config.hidden2, 10), (config.p1, config.p2)
     model = MLP(*sizes, *rates, seed=config.seed, dtype=config.dtype).to(device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=config.lr)
+    optimizer = SGD(model.parameters(), lr=config.lr)
     history = []
     steps = 0
     for epoch in range(1, config.epochs + 1):
