@@ -50,6 +50,8 @@ class Config:
     """Folder for log.jsonl and weights.safetensors."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of weights, activations and gradients."""
+    precision: Literal["highest", "high", "medium"] = "highest"
+    """Of float32 matrix products, as the framework and the processor understand it."""
     device: str = "auto"
     """auto, cpu, or another device by the framework's own name (cuda, tpu, ...)."""
 
@@ -71,6 +73,8 @@ class Config:
             raise InputError(f"seed must be in 0 ... 2**32 - 1, got {self.seed}")
         if self.dtype not in ("float32", "float64"):
             raise InputError(f"dtype must be float32 or float64, got {self.dtype}")
+        if self.precision not in ("highest", "high", "medium"):
+            raise InputError(f"precision must be highest, high or medium, got {self.precision}")
         for name in ("p1", "p2"):
             try:
                 check_probability(getattr(self, name), name)

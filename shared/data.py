@@ -163,7 +163,7 @@ def _parse_idx(content: bytes, path: Path, *, dimensions: int) -> np.ndarray:
 def _load_full() -> Data:
     if folder := os.environ.get(FOLDER_VARIABLE):
         return read_folder(Path(folder), name=f"full, from {folder}", sha256=FULL_SHA256)
-    cache = _cache_folder() / "idx"
+    cache = cache_folder() / "idx"
     with contextlib.suppress(InputError):  # not there yet, or damaged: made again below
         return read_folder(cache, name="full", sha256=FULL_SHA256)
     in_debian = DEBIAN.exists()
@@ -208,7 +208,7 @@ def _download() -> Data:
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise InputError(f"cannot reach {Builder.URL}: {error}") from None
     # A folder of this process alone: two first uses at once must not meet in one.
-    folder = _cache_folder() / f"tensorflow_datasets.{os.getpid()}"
+    folder = cache_folder() / f"tensorflow_datasets.{os.getpid()}"
     try:
         builder = Builder(data_dir=folder, file_format="array_record")
         builder.download_and_prepare()
@@ -238,7 +238,8 @@ def _write_folder(folder: Path, data: Data) -> None:
         unfinished.replace(folder / file)
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
+    """Return the folder of what is made once and used again, which may be deleted at any time."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(base) / "dropout-three-ways"
 

@@ -7,6 +7,8 @@ import pytest
 from shared import data
 from tests.contract.backends import BACKENDS
 
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")  # no test leaves compiled code behind
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Point the contract at a dropout: see CONTRACT in the README."""

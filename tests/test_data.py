@@ -262,7 +262,7 @@ def test_a_download_of_other_bytes_is_refused(mirror, capsys):
 def test_a_download_leaves_only_the_cache(mirror):
     # Its folder is this process's own, so that two first uses at once do not meet in it.
     load("full")
-    assert [path.name for path in data._cache_folder().iterdir()] == ["idx"]
+    assert [path.name for path in data.cache_folder().iterdir()] == ["idx"]
 
 
 @pytest.mark.parametrize("proxy", ["http://localhost:abc", "nonsense"])

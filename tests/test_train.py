@@ -1,6 +1,7 @@
 """train(): every example once, the same seed the same bytes, and the two frameworks together."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import impls.jax.train
 import impls.torch.mlp
 import impls.torch.train
 from shared.config import Config
@@ -163,3 +165,42 @@ def test_training_in_pytorch_does_not_import_its_compiler(small_folder):
         "assert 'torch._dynamo' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_precision_is_the_frameworks_own_and_is_put_back(monkeypatch, small_data):
+    seen = []
+    step = impls.torch.train.train_step
+
+    def spy(*args, **kwargs):
+        seen.append(torch.get_float32_matmul_precision())
+        return step(*args, **kwargs)
+
+    monkeypatch.setattr(impls.torch.train, "train_step", spy)
+    config = dataclasses.replace(QUICK, precision="medium")
+    TORCH.train.train(config, small_data)
+    assert set(seen) == {"medium"}
+    assert torch.get_float32_matmul_precision() == "highest"
+    seen.clear()
+
+    def jax_spy(*args, **kwargs):
+        seen.append(jax.config.jax_default_matmul_precision)
+        return jax_step(*args, **kwargs)
+
+    jax_step = impls.jax.train.train_step
+    monkeypatch.setattr(impls.jax.train, "train_step", jax_spy)
+    for precision in ("medium", "high", "highest"):
+        # Other sizes each time, so that nothing is found compiled.
+        hidden1 = 20 + len(precision)
+        JAX.train.train(
+            dataclasses.replace(config, precision=precision, hidden1=hidden1), small_data
+        )
+    assert list(dict.fromkeys(seen)) == ["default", "high", "highest"]
+
+
+def test_a_second_start_of_jax_finds_what_was_compiled(small_folder, tmp_path):
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    environment.pop("JAX_COMPILATION_CACHE_DIR")
+    command = [sys.executable, "-m", "impls.jax.train", "--epochs", "1", "--data", small_folder]
+    subprocess.run([*command, "--out", tmp_path / "run"], env=environment, check=True)
+    kept = list((tmp_path / "dropout-three-ways" / "jax").iterdir())
+    assert any("train_epoch" in path.name for path in kept)

@@ -3,7 +3,9 @@
 python -m impls.jax.train --help
 """
 
+import contextlib
 import functools
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,9 +21,11 @@ from jaxtyping import Bool, Float, Int
 from impls.jax.evaluate import choose_device, count_correct, cross_entropy, evaluate
 from impls.jax.mlp import MLP
 from shared.config import Config
-from shared.data import Data, load, to_inputs
+from shared.data import Data, cache_folder, load, to_inputs
 from shared.randomness import epoch_order
 from shared.runs import TrainResult, epoch_record, train_main
+
+PRECISION = {"highest": "highest", "high": "high", "medium": "default"}  # DIFF: JAX's own names
 
 
 def train_step(
@@ -130,6 +134,7 @@ def train(
     with (
         jax.default_device(choose_device(config.device)),
         jax.enable_x64(config.dtype == "float64"),
+        jax.default_matmul_precision(PRECISION[config.precision]),
     ):
         return _train(config, data, on_epoch)
 
@@ -172,6 +177,12 @@ def _train(config: Config, data: Data, on_epoch: Callable[[dict[str, Any]], None
 
 def main() -> None:
     """Read the command line, train, print a line per epoch, write the log and the weights."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        # DIFF: what XLA compiled is kept on disk, so that the next start need not wait for it.
+        with contextlib.suppress(OSError):
+            (folder := cache_folder() / "jax").mkdir(parents=True, exist_ok=True)
+            jax.config.update("jax_compilation_cache_dir", str(folder))
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     train_main("jax", ("jax", "jaxlib", "flax", "optax"), train, choose_device)
 
 

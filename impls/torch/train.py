@@ -127,6 +127,15 @@ def train(
         The records and the final weights.
     """
     data = data or load(config.data, resize=config.resize)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(config.precision)  # DIFF: one for the whole process
+    try:
+        return _train(config, data, on_epoch)
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _train(config: Config, data: Data, on_epoch: Callable[[dict[str, Any]], None] | None):
     device, dtype = choose_device(config.device), getattr(torch, config.dtype)
     images = torch.from_numpy(to_inputs(data.train_images)).to(device, dtype)
     labels = torch.tensor(data.train_labels, device=device)
