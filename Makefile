@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: venv train test lockstep lint
+.PHONY: venv train test lockstep bench lint
 venv: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -23,6 +23,10 @@ test: venv
 # The proof that the training is the same: ten epochs, float64, either source of masks.
 lockstep: venv
 	$(BIN)/python -m experiments.lockstep --epochs 10 --dtype float64
+
+# Ours beside peers and floors; with Keras if it is there: pip install -c constraints.txt -e '.[peers]'
+bench: venv
+	$(BIN)/python -m benchmarks $(FLAGS)
 
 lint: venv
 	$(BIN)/pre-commit run --all-files

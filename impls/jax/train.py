@@ -175,14 +175,19 @@ def _train(config: Config, data: Data, on_epoch: Callable[[dict[str, Any]], None
     return TrainResult(history, model.get_weights())
 
 
+def keep_compiled_code() -> None:
+    """Keep on disk what XLA compiles, so that the next start of this program need not wait."""
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    with contextlib.suppress(OSError):
+        (folder := cache_folder() / "jax").mkdir(parents=True, exist_ok=True)
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
 def main() -> None:
     """Read the command line, train, print a line per epoch, write the log and the weights."""
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        # DIFF: what XLA compiled is kept on disk, so that the next start need not wait for it.
-        with contextlib.suppress(OSError):
-            (folder := cache_folder() / "jax").mkdir(parents=True, exist_ok=True)
-            jax.config.update("jax_compilation_cache_dir", str(folder))
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    keep_compiled_code()
     train_main("jax", ("jax", "jaxlib", "flax", "optax"), train, choose_device)
 
 

@@ -1,0 +1,64 @@
+"""Train until the test accuracy, dropout off, first reaches a goal; the whole process is timed.
+
+python -m benchmarks.until torch|jax|article SEED GOAL DATA
+
+Prints the epoch and the accuracy reached, as JSON.
+"""
+
+import importlib
+import json
+import sys
+from typing import Any
+
+MOST_EPOCHS = 60
+
+
+class Reached(Exception):  # noqa: N818 - not an error
+    """The goal is reached; the record of the epoch comes with it."""
+
+
+def train_until(framework: str, seed: int, goal: float, data: str) -> dict[str, Any] | None:
+    """Run our `train`, at the article's settings, and stop it at the goal."""
+    module = importlib.import_module(f"impls.{framework}.train")
+    from shared.config import Config
+
+    if framework == "jax":
+        module.keep_compiled_code()
+
+    def stop(record: dict[str, Any]) -> None:
+        if record["test_accuracy"] >= goal:
+            raise Reached(record)
+
+    try:
+        module.train(Config(epochs=MOST_EPOCHS, seed=seed, data=data), None, stop)
+    except Reached as reached:
+        return reached.args[0]
+    return None
+
+
+def article_until(seed: int, goal: float, data: str) -> dict[str, Any] | None:
+    """Run the article's program, with the accuracy taken with dropout off after each epoch."""
+    import torch
+
+    from benchmarks.programs import article
+
+    torch.manual_seed(seed)
+    _, epoch, accuracy = article(data, 0)
+    for i in range(1, MOST_EPOCHS + 1):
+        epoch()
+        if (reached := accuracy()) >= goal:
+            return {"epoch": i, "test_accuracy": reached}
+    return None
+
+
+def main() -> None:
+    """Read the four words, train, print one line."""
+    name, seed, goal, data = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
+    run = article_until if name == "article" else lambda *words: train_until(name, *words)
+    if (record := run(seed, goal, data)) is None:
+        raise SystemExit(f"{goal} was not reached in {MOST_EPOCHS} epochs")
+    print(json.dumps({"epoch": record["epoch"], "test_accuracy": record["test_accuracy"]}))
+
+
+if __name__ == "__main__":
+    main()
