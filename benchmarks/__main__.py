@@ -116,11 +116,7 @@ def accuracy(config: BenchConfig) -> list[Row]:
             words = (name, str(seed), str(config.goal), config.data)
             command = [sys.executable, "-m", "benchmarks.until", *words]
             started = time.perf_counter()
-            result = subprocess.run(
-                [sys.executable, "-m", "benchmarks.until", *words],
-                stdout=subprocess.PIPE,
-                text=True,
-            )
+            result = subprocess.run(command, stdout=subprocess.PIPE, text=True)
             taken[name].append(time.perf_counter() - started)
             if result.returncode:
                 raise SystemExit(f"benchmarks.until {' '.join(words)} failed")

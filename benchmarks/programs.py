@@ -1,8 +1,8 @@
 """What is measured: ours, the floors, and the peers, each made ready by one function.
 
-`PROGRAMS[name](**settings)` imports what it needs, and returns a function of the round's
-number that runs the program once: an epoch (or its first `steps` steps), or a number of calls of an operation.
-It returns when the device is done.
+`PROGRAMS[name](**settings)` imports what it needs, and returns a function of the round's number
+that runs the program once: an epoch (or its first `steps` steps), or a number of calls of an
+operation. It returns when the device is done.
 """
 
 import math

@@ -79,6 +79,7 @@ class Worker:
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
+            self.close()
             raise RuntimeError(f"the program {self.program!r} ended early, see above")
         answer = json.loads(line)
         self.peak_mib = answer["peak_mib"]

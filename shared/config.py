@@ -121,7 +121,8 @@ def parse(settings: type[Settings], *, args: Sequence[str] | None = None, **defa
             raise
         # tyro draws a box, in colours on a terminal: title, message, rule, where to find help.
         plain = re.sub(r"\x1b\[[0-9;]*m", "", complaint.getvalue()).replace("|", "│")
-        message = re.split(r"\n│? *[─-]{8,}", plain.partition("\n")[2])[0]
+        body = plain.partition("\n")[2].lstrip("-+\n ")  # a rule may stand under the title, too
+        message = re.split(r"\n│? *[─-]{8,}", body)[0]
         words = " ".join(line.strip("╭╮╰╯│─ ") for line in message.splitlines()).split()
         text = " ".join(words).removeprefix(f"Error parsing {settings.__name__}: ")
         raise InputError(f"{text} (see --help)") from None
