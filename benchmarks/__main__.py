@@ -54,7 +54,7 @@ class BenchConfig:
     quick: bool = False
     """The smallest of everything, to see that it runs."""
     out: Path = Path("runs/benchmarks")
-    """Folder for benchmarks.md, benchmarks.json and growth.png."""
+    """Folder for benchmarks.md, benchmarks.json and benchmarks.png."""
 
     def __post_init__(self) -> None:
         if self.rounds < 1 or self.races < 1:
@@ -269,7 +269,7 @@ def main() -> None:
         (config.out / "benchmarks.json").write_text(json.dumps(kept, indent=1) + "\n")
     drawn = [row for name in ("growth", "seeds") for row in results.get(name, [])]
     if drawn:
-        plot(drawn, config.out / "growth.png")
+        plot(drawn, config.out / "benchmarks.png")
     print(f"\nwrote {config.out}/benchmarks.md and benchmarks.json")
 
 

@@ -166,7 +166,7 @@ def test_the_command_writes_tables_json_and_plots(small_folder, tmp_path, monkey
     text = (out / "benchmarks.md").read_text()
     assert "| torch dropout / F.dropout | 256 x 256, float32 | 1.00 (1.00 - 1.00) |" in text
     assert text.splitlines()[-1] in capsys.readouterr().out
-    assert (out / "growth.png").stat().st_size > 5000
+    assert (out / "benchmarks.png").stat().st_size > 5000
 
 
 def test_a_race_reports_both_programs(tmp_path, monkeypatch):
