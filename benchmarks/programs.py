@@ -464,6 +464,26 @@ def nnx_dropout(size: int, dtype: str = "float32", device: str = "cpu") -> Run:
 # Several seeds: at once, and one after another
 
 
+def _jax_networks(
+    seeds: int, data: str, steps: int | None, device: str
+) -> tuple[list[tuple[Any, Any]], Any, Any, int]:
+    """Return a network and its optimizer for each seed, the data on the device, and the steps."""
+    import jax
+    import jax.numpy as jnp
+    from flax import nnx
+
+    from impls.jax.mlp import MLP
+    from impls.jax.train import sgd
+
+    jax.config.update("jax_default_device", jax.devices(device)[0])
+    held = load(data)
+    n, steps = first_steps(held, 256, steps)
+    models = [MLP(seed=seed) for seed in range(seeds)]
+    networks = [(model, nnx.Optimizer(model, sgd(LR), wrt=nnx.Param)) for model in models]
+    images = jnp.asarray(to_inputs(held.train_images[:n]))
+    return networks, images, jnp.asarray(held.train_labels[:n]), steps
+
+
 @program("jax seeds at once")
 def jax_seeds_at_once(
     seeds: int, data: str = "auto", steps: int | None = None, device: str = "cpu"
@@ -473,21 +493,11 @@ def jax_seeds_at_once(
     import jax.numpy as jnp
     from flax import nnx
 
-    from impls.jax.mlp import MLP
-    from impls.jax.train import sgd, train_epoch
+    from impls.jax.train import train_epoch
 
-    jax.config.update("jax_default_device", jax.devices(device)[0])
-    held = load(data)
-    n, steps = first_steps(held, 256, steps)
-    images = jnp.asarray(to_inputs(held.train_images[:n]))
-    labels = jnp.asarray(held.train_labels[:n])
-    parts = []
-    for seed in range(seeds):
-        model = MLP(seed=seed)
-        optimizer = nnx.Optimizer(model, sgd(LR), wrt=nnx.Param)
-        graph, state = nnx.split((model, optimizer))
-        parts.append(state)
-    states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
+    networks, images, labels, steps = _jax_networks(seeds, data, steps, device)
+    graph = nnx.graphdef(networks[0])
+    states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(nnx.state, networks))
 
     @jax.jit
     def epoch(states: Any, images: Any, labels: Any, orders: Any, first_step: Any) -> Any:
@@ -503,7 +513,7 @@ def jax_seeds_at_once(
 
     def run(i: int) -> Any:
         nonlocal states
-        orders = np.stack([epoch_order(n, seed=seed, epoch=i) for seed in range(seeds)])
+        orders = np.stack([epoch_order(len(images), seed=seed, epoch=i) for seed in range(seeds)])
         states, losses = epoch(states, images, labels, orders, np.uint32(i * steps))
         return np.asarray(losses)
 
@@ -515,26 +525,18 @@ def jax_seeds_in_turn(
     seeds: int, data: str = "auto", steps: int | None = None, device: str = "cpu"
 ) -> Run:
     """The same networks, one epoch each, one after another."""
-    import jax
     import jax.numpy as jnp
-    from flax import nnx
 
-    from impls.jax.mlp import MLP
-    from impls.jax.train import sgd, train_epoch
+    from impls.jax.train import train_epoch
 
-    jax.config.update("jax_default_device", jax.devices(device)[0])
-    held = load(data)
-    n, steps = first_steps(held, 256, steps)
-    images = jnp.asarray(to_inputs(held.train_images[:n]))
-    labels = jnp.asarray(held.train_labels[:n])
-    models = [MLP(seed=seed) for seed in range(seeds)]
-    optimizers = [nnx.Optimizer(model, sgd(LR), wrt=nnx.Param) for model in models]
+    networks, images, labels, steps = _jax_networks(seeds, data, steps, device)
 
     def run(i: int) -> Any:
         rows = []
-        for seed, (model, optimizer) in enumerate(zip(models, optimizers, strict=True)):
+        for seed, (model, optimizer) in enumerate(networks):
+            order = jnp.asarray(epoch_order(len(images), seed=seed, epoch=i))
             losses, _ = train_epoch(
-                model, optimizer, images, labels, jnp.asarray(epoch_order(n, seed=seed, epoch=i)),
+                model, optimizer, images, labels, order,
                 seed=np.uint32(seed), first_step=np.uint32(i * steps), batch_size=256,
             )  # fmt: skip
             rows.append(np.asarray(losses))

@@ -127,10 +127,11 @@ def test_seeds_at_once_are_the_seeds_in_turn(small_folder, monkeypatch):
 def test_the_article_program_learns_and_is_scored_with_dropout_off(small_folder):
     torch.manual_seed(0)  # it draws from the global generator
     net, epoch, accuracy = article(str(small_folder), 0)
-    before = net.last.weight.clone()
-    epoch()
-    assert not torch.equal(net.last.weight, before)
-    assert accuracy() == accuracy(), "dropout is on"
+    for _ in range(20):
+        epoch()
+    first, second = accuracy(), accuracy()
+    assert first == second, "dropout is on"
+    assert first > 0.4
     assert net.is_training
 
 

@@ -21,10 +21,22 @@ ROOT = Path(__file__).parents[1]
 TRAIN = ("--epochs", "1", "--hidden1", "16", "--hidden2", "16")
 
 
-def run(*words: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def run(
+    *words: object, cwd: Path = ROOT, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *map(str, words)], cwd=cwd, capture_output=True, text=True
-    )
+        [sys.executable, *map(str, words)],
+        cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def compiled_once(tmp_path_factory) -> dict[str, str]:
+    """What one process of JAX compiled, the next one finds."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
 
 
 def call(monkeypatch: pytest.MonkeyPatch, main, *words: object) -> None:
@@ -35,10 +47,16 @@ def call(monkeypatch: pytest.MonkeyPatch, main, *words: object) -> None:
 
 @pytest.mark.parametrize(
     ("form", "folder"),
-    [("module", "root"), ("module", "impls"), ("file", "elsewhere")],
+    [
+        ("module", "root"),
+        ("module", "impls"),
+        ("module", "elsewhere"),
+        ("file", "impls"),
+        ("file", "elsewhere"),
+    ],
 )
 def test_train_in_both_forms_from_any_folder(
-    trainable: Adapter, form: str, folder: str, small_folder, tmp_path
+    trainable: Adapter, form: str, folder: str, small_folder, tmp_path, compiled_once
 ):
     name = trainable.name
     start = {
@@ -47,7 +65,7 @@ def test_train_in_both_forms_from_any_folder(
     }[form]
     cwd = {"root": ROOT, "impls": ROOT / "impls", "elsewhere": tmp_path}[folder]
     out = tmp_path / "run"
-    result = run(*start, *TRAIN, "--data", small_folder, "--out", out, cwd=cwd)
+    result = run(*start, *TRAIN, "--data", small_folder, "--out", out, cwd=cwd, env=compiled_once)
     assert (result.returncode, result.stderr) == (0, "")
     assert re.search(r"^epoch +1  train loss [\d.]+ .* s$", result.stdout, re.M), result.stdout
     assert load_weights(out / "weights.safetensors")["linear_1.weight"].shape == (16, 784)
