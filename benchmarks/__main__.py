@@ -88,13 +88,15 @@ def epoch(config: BenchConfig) -> list[Row]:
         "article, 0 workers": {"data": config.data}, "article, 4 workers": {"data": config.data},
         "jax epoch": ours, "jax floor": ours, "nnx loop": peers,
     }  # fmt: skip
+    if config.device == "cuda":
+        settings["torch epoch, graph"] = ours
     if find_spec("keras"):  # of the optional extra `peers`
         settings |= {f"keras on {name}": {"data": config.data} for name in ("torch", "jax")}
     taken = in_turn({p: Worker(p, **words) for p, words in settings.items()}, config.rounds)
     rows = []
     for name, against in (
         ("torch epoch", ("torch floor", "jax floor", "torch loop, F.dropout", "article, 0 workers",
-                         "article, 4 workers", "keras on torch")),
+                         "article, 4 workers", "keras on torch", "torch epoch, graph")),
         ("jax epoch", ("jax floor", "nnx loop", "keras on jax", "article, 0 workers")),
     ):  # fmt: skip
         for other in against:
@@ -154,18 +156,22 @@ def growth(config: BenchConfig) -> list[Row]:
 
 
 def seeds(config: BenchConfig) -> list[Row]:
-    """Several seeds under vmap against the same seeds one after another, in JAX."""
+    """Several seeds under vmap against the same seeds one after another."""
     rows = []
-    for value in SEEDS[:2] if config.quick else SEEDS:
-        common = {"data": config.data, "device": config.device, "seeds": value, "steps": 30}
-        workers = {part: Worker(f"jax seeds {part}", **common) for part in ("at once", "in turn")}
-        taken = in_turn(workers, config.rounds)
-        rows.append(
-            {"what": "jax seeds at once / in turn", "at": f"{value} seeds",
-             "framework": "jax", "kind": "seeds", "value": value,
-             "peak_mib": workers["at once"].peak_mib}
-            | compared(taken["at once"], taken["in turn"])
-        )  # fmt: skip
+    for framework in ("torch", "jax"):
+        for value in SEEDS[:2] if config.quick else SEEDS:
+            common = {"data": config.data, "device": config.device, "seeds": value, "steps": 30}
+            workers = {
+                part: Worker(f"{framework} seeds {part}", **common)
+                for part in ("at once", "in turn")
+            }
+            taken = in_turn(workers, config.rounds)
+            rows.append(
+                {"what": f"{framework} seeds at once / in turn", "at": f"{value} seeds",
+                 "framework": framework, "kind": "seeds", "value": value,
+                 "peak_mib": workers["at once"].peak_mib}
+                | compared(taken["at once"], taken["in turn"])
+            )  # fmt: skip
     return rows
 
 

@@ -40,10 +40,10 @@ def article_until(seed: int, goal: float, data: str) -> dict[str, Any] | None:
     """Run the article's program, with the accuracy taken with dropout off after each epoch."""
     import torch
 
-    from benchmarks.programs import article
+    from benchmarks.article import program
 
     torch.manual_seed(seed)
-    _, epoch, accuracy = article(data, 0)
+    _, epoch, accuracy = program(data, 0)
     for i in range(1, MOST_EPOCHS + 1):
         epoch()
         if (reached := accuracy()) >= goal:

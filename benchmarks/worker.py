@@ -8,7 +8,7 @@ import resource
 import sys
 import time
 
-from benchmarks.programs import PROGRAMS
+from benchmarks.programs import make_ready
 
 
 def answer(**numbers: float) -> None:
@@ -19,7 +19,7 @@ def answer(**numbers: float) -> None:
 
 def main() -> None:
     """Make ready, say so, and time a run for every line on standard input."""
-    run = PROGRAMS[sys.argv[1]](**json.loads(sys.argv[2]))
+    run = make_ready(sys.argv[1], **json.loads(sys.argv[2]))
     answer()
     for i, _ in enumerate(sys.stdin):
         started = time.perf_counter()

@@ -11,8 +11,10 @@ import pytest
 import torch
 
 import benchmarks.__main__
+import benchmarks.programs
 import benchmarks.until
-from benchmarks.programs import PROGRAMS, article, first_steps
+from benchmarks.article import Images, program
+from benchmarks.programs import PROGRAMS, first_steps, make_ready
 from benchmarks.timing import Worker, in_turn, ratios, spread
 from impls.jax.train import train
 from shared.config import Config
@@ -98,7 +100,7 @@ def test_a_worker_that_fails_says_so(capfd):
 def test_every_epoch_runs(name: str, small_folder, monkeypatch):
     monkeypatch.setattr(jax.config, "update", lambda *_: None)  # of a process of its own
     with jax.numpy_dtype_promotion("standard"):  # flax's metrics count on it
-        run = PROGRAMS[name](data=str(small_folder))
+        run = make_ready(name, data=str(small_folder))
         run(0)
         run(1)
 
@@ -107,14 +109,14 @@ def test_every_epoch_runs(name: str, small_folder, monkeypatch):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_every_operation_runs(name: str, dtype: str, monkeypatch):
     monkeypatch.setattr(jax.config, "update", lambda *_: None)
-    monkeypatch.setattr(benchmarks.programs, "_calls", lambda size: 2)
-    PROGRAMS[name](size=64, dtype=dtype)(0)
+    make_ready(name, size=512, dtype=dtype)(0)
 
 
-def test_seeds_at_once_are_the_seeds_in_turn(small_folder, monkeypatch):
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_seeds_at_once_are_the_seeds_in_turn(name: str, small_folder, monkeypatch):
     monkeypatch.setattr(jax.config, "update", lambda *_: None)
     at_once, in_a_row = (
-        PROGRAMS[f"jax seeds {how}"](seeds=3, data=str(small_folder))
+        make_ready(f"{name} seeds {how}", seeds=3, data=str(small_folder))
         for how in ("at once", "in turn")
     )
     for i in range(2):
@@ -124,9 +126,17 @@ def test_seeds_at_once_are_the_seeds_in_turn(small_folder, monkeypatch):
     assert len(np.unique(a[:, 0])) == 3, "the seeds do not differ"
 
 
+def test_the_step_of_the_graph_trains_as_the_epoch_does(small_folder):
+    plain, graph = (
+        make_ready(f"torch epoch{form}", data=str(small_folder)) for form in ("", ", graph")
+    )
+    for i in range(2):  # 600 examples: two full batches and a short one
+        np.testing.assert_array_equal(graph(i), plain(i))
+
+
 def test_the_article_program_learns_and_is_scored_with_dropout_off(small_folder):
     torch.manual_seed(0)  # it draws from the global generator
-    net, epoch, accuracy = article(str(small_folder), 0)
+    net, epoch, accuracy = program(str(small_folder), 0)
     for _ in range(20):
         epoch()
     first, second = accuracy(), accuracy()
@@ -197,9 +207,7 @@ def test_bad_settings_are_one_line(monkeypatch, capsys):
 
 
 def test_the_article_sees_the_same_pixels(small_data):
-    from benchmarks.programs import _Images
-
-    image, label = _Images(small_data.train_images, small_data.train_labels)[7]
+    image, label = Images(small_data.train_images, small_data.train_labels)[7]
     assert image.shape == (1, 28, 28)
     np.testing.assert_array_equal(image.reshape(-1), to_inputs(small_data.train_images[7:8])[0])
     assert label == small_data.train_labels[7]
