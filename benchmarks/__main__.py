@@ -41,7 +41,7 @@ class BenchConfig:
     """Which parts to run."""
     rounds: int = 7
     """Counted rounds of each comparison."""
-    races: int = 5
+    races: int = 9
     """Seeds with which each program runs to the goal."""
     goal: float = 0.853
     """Test accuracy to be reached, dropout off."""
@@ -188,16 +188,18 @@ def machine(config: BenchConfig) -> dict[str, str]:
     """Return what a figure depends on: processor, threads, versions, data."""
     import torch
 
+    from impls.torch.evaluate import choose_device
+
+    device = choose_device(config.device)
     versions = []
     for package in ("torch", "jax", "flax", "optax", "keras", "numpy"):
         try:
             versions.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             continue
-    device = torch.cuda.get_device_name() if config.device == "cuda" else _processor()
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "device": device,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "threads": f"{torch.get_num_threads()} (PyTorch), {os.cpu_count()} (machine)",
         "versions": f"Python {platform.python_version()}, " + ", ".join(versions),
         "data": load(config.data).source,

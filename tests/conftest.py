@@ -52,6 +52,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("jax"))
 
 
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """Where no rounding is at stake: have JAX compile fast rather than well."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def full_data() -> data.Data:
     """The full data; its absence is a failure where REQUIRE_FULL_DATA says it is there."""

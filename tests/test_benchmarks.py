@@ -20,6 +20,7 @@ from impls.jax.train import train
 from shared.config import Config
 from shared.data import to_inputs
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 EPOCHS = [name for name in PROGRAMS if "dropout" not in name.lower() and "keras" not in name]
 
 
@@ -198,12 +199,17 @@ def test_a_race_reports_both_programs(tmp_path, monkeypatch):
     assert "epochs [3, 3] / [3, 3]" in rows[0]["at"]
 
 
-def test_bad_settings_are_one_line(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["benchmarks", "--rounds", "0"])
+@pytest.mark.parametrize(
+    ("words", "error"), [(["--rounds", "0"], "rounds"), (["--device", "cuda"], "no device 'cuda'")]
+)
+def test_bad_settings_are_one_line(words: list[str], error: str, monkeypatch, capsys):
+    if error.startswith("no device") and torch.cuda.is_available():
+        pytest.skip("there is a device")
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *words])
     with pytest.raises(SystemExit) as stop:
         benchmarks.__main__.main()
     assert stop.value.code == 2
-    assert capsys.readouterr().err.startswith("error: rounds")
+    assert capsys.readouterr().err.startswith(f"error: {error}")
 
 
 def test_the_article_sees_the_same_pixels(small_data):

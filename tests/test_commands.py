@@ -17,6 +17,7 @@ from shared.randomness import initial_weights
 from shared.weights import load_weights, save_weights
 from tests.adapters import ALL, WITH_GRADIENT, Adapter
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 ROOT = Path(__file__).parents[1]
 TRAIN = ("--epochs", "1", "--hidden1", "16", "--hidden2", "16")
 
@@ -36,6 +37,7 @@ def compiled_once(tmp_path_factory) -> dict[str, str]:
     return {
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     }
 
 

@@ -18,6 +18,7 @@ from shared.data import to_inputs
 from shared.randomness import epoch_order, step_seed
 from tests.adapters import JAX, TORCH, Adapter
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 QUICK = Config(epochs=2, hidden1=32, hidden2=16)
 
 

@@ -4,7 +4,6 @@ import re
 import warnings
 from pathlib import Path
 
-import jax
 import pytest
 
 from tests.contract.clauses import CLAUSES, NotApplicable, Run
@@ -14,15 +13,8 @@ from tests.mutants.mutants import EVERYWHERE, Correct, all_mutants, subject
 from tests.mutants.networks import NETWORK_MUTANTS, CorrectNetwork
 
 MUTANTS = all_mutants()
+pytestmark = pytest.mark.usefixtures("quick_compilation")  # most mutants die within a second
 PAIRS = [(name, f) for name, kind in MUTANTS.items() for f in EVERYWHERE if f in kind.frameworks]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """Most mutants die within a second: compile for them fast rather than well."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def first_failure(kind: type[Correct], framework: str) -> str | None:
