@@ -13,7 +13,7 @@ from typing import Any
 MOST_EPOCHS = 60
 
 
-class Reached(Exception):  # noqa: N818 - not an error
+class Reached(Exception):  # noqa: N818 - no error, a goal
     """The goal is reached; the record of the epoch comes with it."""
 
 

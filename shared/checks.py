@@ -18,7 +18,7 @@ def check_probability(p: Any, name: str = "p") -> float:
     # Not an assert: `python -O` removes those.
     if isinstance(p, bool) or not isinstance(p, numbers.Real):
         raise TypeError(f"{name} must be a real number, got {type(p).__name__}")
-    if not 0 <= p <= 1:  # type: ignore[operator]  # a NaN is neither
+    if not 0 <= p <= 1:  # type: ignore[operator]  # untyped, but ordered; a NaN is neither
         raise ValueError(f"{name} must be in [0, 1], got {p}")
     return float(p)
 

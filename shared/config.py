@@ -110,7 +110,8 @@ def parse(settings: type[Settings], *, args: Sequence[str] | None = None, **defa
     """
     options: dict[str, Any] = {"args": args}
     if defaults:
-        named = {field.name: field.default for field in dataclasses.fields(settings)}  # type: ignore[arg-type]
+        fields = dataclasses.fields(settings)  # type: ignore[arg-type]  # any dataclass, unsayable
+        named = {field.name: field.default for field in fields}
         options["default"] = settings(**named | defaults)
     complaint = io.StringIO()
     try:

@@ -7,6 +7,7 @@ import pytest
 from shared import data
 from tests.contract.backends import BACKENDS
 
+SEED = pytest.StashKey[int]()  # that the random numbers of the contract are drawn from
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")  # no test leaves compiled code behind
 
 
@@ -23,17 +24,17 @@ def pytest_configure(config: pytest.Config) -> None:
     if bool(config.getoption("subject")) != bool(config.getoption("framework")):
         raise pytest.UsageError("--subject and --framework go together")
     fresh, seed = config.getoption("fresh_seed"), config.getoption("contract_seed")
-    config.contract_seed = secrets.randbits(32) if fresh else seed  # type: ignore[attr-defined]
+    config.stash[SEED] = secrets.randbits(32) if fresh else seed
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    return f"contract seed: {config.contract_seed}"  # type: ignore[attr-defined]
+    return f"contract seed: {config.stash[SEED]}"
 
 
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
     """Say it again at the end, where pytest -q shows no header."""
     if config.getoption("fresh_seed"):
-        terminalreporter.write_line(f"again with --contract-seed {config.contract_seed}")  # type: ignore[attr-defined]
+        terminalreporter.write_line(f"again with --contract-seed {config.stash[SEED]}")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -60,6 +61,11 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def contract_seed(pytestconfig: pytest.Config) -> int:
+    return pytestconfig.stash[SEED]
 
 
 @pytest.fixture

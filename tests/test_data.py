@@ -203,7 +203,7 @@ class Mirror(http.server.ThreadingHTTPServer):
                 if self.command == "GET":
                     self.wfile.write(content)
 
-            do_HEAD = do_GET  # noqa: N815
+            do_HEAD = do_GET  # noqa: N815 - the name that http.server looks for
 
             def log_message(self, *_):
                 pass

@@ -13,7 +13,8 @@ import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from tests.contract.clauses import CLAUSES, NotApplicable, Run
+from tests.contract.clauses import CLAUSES
+from tests.contract.run import NotApplicable, Run
 from tests.contract.subjects import Subject, builtins, keras_subject, ours
 
 TABLE = Path(__file__).parents[2] / "docs" / "conformance.md"

@@ -12,7 +12,7 @@ import numpy as np
 
 from shared.randomness import initial_weights
 from tests.contract.backends import backend
-from tests.contract.statistics import Budget, sample_size
+from tests.contract.budget import Budget, sample_size
 
 P1, P2, WIDTH = 0.2, 0.5, 64
 EXAMPLES = sample_size(P1, 0.05) // WIDTH * 2

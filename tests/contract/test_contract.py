@@ -7,8 +7,9 @@ import warnings
 
 import pytest
 
-from tests.contract.clauses import CLAUSES, NotApplicable, Run
-from tests.contract.statistics import Budget
+from tests.contract.budget import Budget
+from tests.contract.clauses import CLAUSES
+from tests.contract.run import NotApplicable, Run
 from tests.contract.subjects import Subject, from_path, ours
 
 
@@ -31,10 +32,16 @@ def budget() -> Budget:
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy speaks up at inf * 0
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile, of its own parts
-def test_contract(subject: Subject, clause: str, budget: Budget, request: pytest.FixtureRequest):
+def test_contract(
+    subject: Subject,
+    clause: str,
+    budget: Budget,
+    contract_seed: int,
+    pytestconfig: pytest.Config,
+):
     # A clause has a seed of its own, so that it gives the same alone and in company.
-    seed = request.config.contract_seed + list(CLAUSES).index(clause)
-    if request.config.getoption("subject"):
+    seed = contract_seed + list(CLAUSES).index(clause)
+    if pytestconfig.getoption("subject"):
         warnings.simplefilter("ignore")  # ours give none; somebody else's warning breaks no clause
     try:
         CLAUSES[clause](Run(subject, seed, budget))

@@ -3,10 +3,10 @@
 import pytest
 
 from tests.contract.backends import BACKENDS
+from tests.contract.budget import Budget
 from tests.contract.network import check_network, ours
-from tests.contract.statistics import Budget
 
 
 @pytest.mark.parametrize("implementation", BACKENDS)
-def test_network(implementation: str, request: pytest.FixtureRequest):
-    check_network(ours, implementation, request.config.contract_seed, Budget())
+def test_network(implementation: str, contract_seed: int):
+    check_network(ours, implementation, contract_seed, Budget())

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from tests.contract.backends import backend
-from tests.mutants.mutants import Correct
+from tests.mutants.correct import Correct
 
 
 class CorrectNetwork:

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.clauses import CLAUSES, NotApplicable, Run
+from tests.contract.budget import Budget
+from tests.contract.clauses import CLAUSES
 from tests.contract.network import check_network
-from tests.contract.statistics import Budget
-from tests.mutants.mutants import EVERYWHERE, Correct, all_mutants, subject
+from tests.contract.run import NotApplicable, Run
+from tests.mutants.correct import EVERYWHERE, Correct
+from tests.mutants.mutants import MUTANTS, subject
 from tests.mutants.networks import NETWORK_MUTANTS, CorrectNetwork
 
-MUTANTS = all_mutants()
 pytestmark = pytest.mark.usefixtures("quick_compilation")  # most mutants die within a second
 PAIRS = [(name, f) for name, kind in MUTANTS.items() for f in EVERYWHERE if f in kind.frameworks]
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from tests.contract import statistics
-from tests.contract.clauses import CLAUSES, NotApplicable, Run
-from tests.contract.statistics import ALPHA, MOST_TESTS, Budget, p_value, sample_size
+from tests.contract.budget import ALPHA, MOST_TESTS, RUN_FALSE_ALARM, Budget, p_value, sample_size
+from tests.contract.clauses import CLAUSES
+from tests.contract.run import NotApplicable, Run
 from tests.contract.subjects import ours
 
 REPEATS = 20_000
@@ -43,7 +43,7 @@ def test_the_p_value_is_exact():
 
 
 def test_the_budget_bounds_a_whole_run():
-    assert ALPHA * MOST_TESTS <= statistics.RUN_FALSE_ALARM * (1 + 1e-12)
+    assert ALPHA * MOST_TESTS <= RUN_FALSE_ALARM * (1 + 1e-12)
     budget = Budget(tests=MOST_TESTS)
     with pytest.raises(AssertionError, match="more tests than"):
         budget.check(50, 100, 0.5, "anything")
