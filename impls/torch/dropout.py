@@ -69,7 +69,8 @@ def apply_keep(
     # DIFF: torch.where(keep, x / keep_rate, 0) says it best, but on a CPU it branches on every
     # unit of a mask that no processor can predict. The gradient of ReLU is a select without
     # branches: its first argument where the second exceeds the third, else 0.
-    return torch.ops.aten.threshold_backward(x / keep_rate, keep.to(x.dtype), 0)
+    selected = torch.ops.aten.threshold_backward(x, keep.to(x.dtype), 0)
+    return selected.div_(keep_rate)  # in place: memory is what large tensors wait for
 
 
 def dropout(
