@@ -12,7 +12,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")  # no test leaves compile
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Point the contract at a dropout: see CONTRACT in the README."""
+    """Point the contract at a dropout: see 'Put your own dropout to the contract' in the README."""
     group = parser.getgroup("contract")
     group.addoption("--subject", help="package.module:function, put to the contract")
     group.addoption("--framework", choices=BACKENDS, help="of the subject")

@@ -174,13 +174,14 @@ def test_the_command_writes_tables_json_and_plots(small_folder, tmp_path, monkey
     log: list[str] = []
     monkeypatch.setattr(benchmarks.__main__, "Worker", lambda name, **_: FakeWorker(log, name, 1))
     out = tmp_path / "bench"
-    words = ("benchmarks", "--quick", "--rounds", "2", "--data", str(small_folder))
+    words = ("benchmarks", "--quick", "--data", str(small_folder))
     more = ("--out", str(out), "--only", "operation", "epoch", "growth", "seeds")
     monkeypatch.setattr(sys, "argv", [*words, *more])
     benchmarks.__main__.main()
     kept = json.loads((out / "benchmarks.json").read_text())
     assert list(kept["results"]) == ["operation", "epoch", "growth", "seeds"]
     assert "torch" in kept["machine"]["versions"]
+    assert kept["machine"]["rounds"] == "1; 1 runs to the goal"
     ratio = kept["results"]["growth"][0]["ratio"]
     assert ratio == {"median": 1.0, "low": 1.0, "high": 1.0}
     text = (out / "benchmarks.md").read_text()
