@@ -91,7 +91,7 @@ def epoch(config: BenchConfig) -> list[Row]:
     if config.device == "cuda":
         settings["torch epoch, graph"] = ours
     if find_spec("keras"):  # of the optional extra `peers`
-        settings |= {f"keras on {name}": {"data": config.data} for name in ("torch", "jax")}
+        settings |= {f"keras on {name}": peers for name in ("torch", "jax")}
     taken = in_turn({p: Worker(p, **words) for p, words in settings.items()}, config.rounds)
     rows = []
     for name, against in (
@@ -115,7 +115,14 @@ def accuracy(config: BenchConfig) -> list[Row]:
     epochs: dict[str, list[int]] = {name: [] for name in names}
     for seed in range(config.races):
         for name in names:
-            words = (name, str(seed), str(config.goal), config.data)
+            words = (
+                name,
+                str(seed),
+                str(config.goal),
+                config.data,
+                config.device,
+                config.precision,
+            )
             command = [sys.executable, "-m", "benchmarks.until", *words]
             started = time.perf_counter()
             result = subprocess.run(command, stdout=subprocess.PIPE, text=True)
@@ -160,9 +167,10 @@ def seeds(config: BenchConfig) -> list[Row]:
     rows = []
     for framework in ("torch", "jax"):
         for value in SEEDS[:2] if config.quick else SEEDS:
-            common = {"data": config.data, "device": config.device, "seeds": value, "steps": 30}
+            common = {"data": config.data, "device": config.device, "precision": config.precision}
+            sizes = {"seeds": value, "steps": 30}
             workers = {
-                part: Worker(f"{framework} seeds {part}", **common)
+                part: Worker(f"{framework} seeds {part}", **common, **sizes)
                 for part in ("at once", "in turn")
             }
             taken = in_turn(workers, config.rounds)
@@ -188,9 +196,13 @@ def machine(config: BenchConfig) -> dict[str, str]:
     """Return what a figure depends on: processor, threads, versions, data."""
     import torch
 
-    from impls.torch.evaluate import choose_device
+    import impls.jax.evaluate
+    import impls.torch.evaluate
 
-    device = choose_device(config.device)
+    # Several processes of JAX share a GPU: none may take all of its memory at the start.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    impls.jax.evaluate.choose_device(config.device)
+    device = impls.torch.evaluate.choose_device(config.device)
     versions = []
     for package in ("torch", "jax", "flax", "optax", "keras", "numpy"):
         try:

@@ -164,10 +164,10 @@ def _operation(function: Callable[..., Any], size: int, dtype: str, device: str)
 
 
 def _networks(
-    seeds: int, data: str, steps: int | None, device: str
+    seeds: int, data: str, steps: int | None, device: str, precision: str
 ) -> tuple[list[tuple[Any, Any]], Any, Any, int]:
     """Return a network and its optimizer for each seed, the data on the device, and the steps."""
-    _settings(device)
+    _settings(device, precision)
     held = load(data)
     n, steps = first_steps(held, 256, steps)
     models = [MLP(seed=seed) for seed in range(seeds)]
@@ -177,10 +177,11 @@ def _networks(
 
 
 def seeds_at_once(
-    seeds: int, data: str = "auto", steps: int | None = None, device: str = "cpu"
-) -> Run:
+    seeds: int, data: str = "auto", steps: int | None = None,
+    device: str = "cpu", precision: str = "highest",
+) -> Run:  # fmt: skip
     """An epoch of as many networks, one compiled loop for all of them, under vmap."""
-    networks, images, labels, steps = _networks(seeds, data, steps, device)
+    networks, images, labels, steps = _networks(seeds, data, steps, device, precision)
     graph = nnx.graphdef(networks[0])
     states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(nnx.state, networks))
 
@@ -206,10 +207,11 @@ def seeds_at_once(
 
 
 def seeds_in_turn(
-    seeds: int, data: str = "auto", steps: int | None = None, device: str = "cpu"
-) -> Run:
+    seeds: int, data: str = "auto", steps: int | None = None,
+    device: str = "cpu", precision: str = "highest",
+) -> Run:  # fmt: skip
     """The same networks, one epoch each, one after another."""
-    networks, images, labels, steps = _networks(seeds, data, steps, device)
+    networks, images, labels, steps = _networks(seeds, data, steps, device, precision)
 
     def run(i: int) -> np.ndarray:
         rows = []

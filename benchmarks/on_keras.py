@@ -7,8 +7,8 @@ from benchmarks.programs import LR, RATES, Run
 from shared.data import load, to_inputs
 
 
-def epoch(data: str = "auto") -> Run:
-    """Sequential, compile, fit."""
+def epoch(data: str = "auto", device: str = "cpu") -> Run:
+    """Sequential, compile, fit; Keras takes the device that the process sees."""
     held = load(data)
     images, labels = to_inputs(held.train_images), held.train_labels
     model = keras.Sequential(

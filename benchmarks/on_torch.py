@@ -201,9 +201,11 @@ def _operation(function: Callable[[Tensor], Tensor], size: int, dtype: str, devi
 
 
 def seeds_at_once(
-    seeds: int, data: str = "auto", steps: int | None = None, device: str = "cpu"
-) -> Run:
+    seeds: int, data: str = "auto", steps: int | None = None,
+    device: str = "cpu", precision: str = "highest",
+) -> Run:  # fmt: skip
     """An epoch of as many networks, every step taken by all of them together, under vmap."""
+    torch.set_float32_matmul_precision(precision)
     held = load(data)
     n, steps = first_steps(held, 256, steps)
     images, labels = _to_device(held, n, device)
@@ -247,9 +249,11 @@ def seeds_at_once(
 
 
 def seeds_in_turn(
-    seeds: int, data: str = "auto", steps: int | None = None, device: str = "cpu"
-) -> Run:
+    seeds: int, data: str = "auto", steps: int | None = None,
+    device: str = "cpu", precision: str = "highest",
+) -> Run:  # fmt: skip
     """The same networks, one epoch each, one after another."""
+    torch.set_float32_matmul_precision(precision)
     held = load(data)
     n, steps = first_steps(held, 256, steps)
     images, labels = _to_device(held, n, device)

@@ -49,6 +49,8 @@ class Worker:
     def __init__(self, program: str, **settings: Any):
         self.program, self.peak_mib = program, 0.0
         environment = dict(os.environ)
+        if settings.get("device", "cpu") == "cpu":
+            environment["CUDA_VISIBLE_DEVICES"] = ""  # what has no flag for it takes a GPU unasked
         if program.startswith("keras"):
             environment["KERAS_BACKEND"] = program.split()[-1]
         self._process = subprocess.Popen(

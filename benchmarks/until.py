@@ -1,6 +1,6 @@
 """Train until the test accuracy, dropout off, first reaches a goal; the whole process is timed.
 
-python -m benchmarks.until torch|jax|article SEED GOAL DATA
+python -m benchmarks.until torch|jax|article SEED GOAL DATA DEVICE PRECISION
 
 Prints the epoch and the accuracy reached, as JSON.
 """
@@ -17,7 +17,9 @@ class Reached(Exception):  # noqa: N818 - no error, a goal
     """The goal is reached; the record of the epoch comes with it."""
 
 
-def train_until(framework: str, seed: int, goal: float, data: str) -> dict[str, Any] | None:
+def train_until(
+    framework: str, seed: int, goal: float, data: str, device: str, precision: Any
+) -> dict[str, Any] | None:
     """Run our `train`, at the article's settings, and stop it at the goal."""
     module = importlib.import_module(f"impls.{framework}.train")
     from shared.config import Config
@@ -30,14 +32,17 @@ def train_until(framework: str, seed: int, goal: float, data: str) -> dict[str, 
             raise Reached(record)
 
     try:
-        module.train(Config(epochs=MOST_EPOCHS, seed=seed, data=data), None, stop)
+        config = Config(
+            epochs=MOST_EPOCHS, seed=seed, data=data, device=device, precision=precision
+        )
+        module.train(config, None, stop)
     except Reached as reached:
         return reached.args[0]
     return None
 
 
 def article_until(seed: int, goal: float, data: str) -> dict[str, Any] | None:
-    """Run the article's program, with the accuracy taken with dropout off after each epoch."""
+    """Run the article's program, always on the CPU; after each epoch, accuracy without dropout."""
     import torch
 
     from benchmarks.article import program
@@ -52,10 +57,13 @@ def article_until(seed: int, goal: float, data: str) -> dict[str, Any] | None:
 
 
 def main() -> None:
-    """Read the four words, train, print one line."""
-    name, seed, goal, data = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
-    run = article_until if name == "article" else lambda *words: train_until(name, *words)
-    if (record := run(seed, goal, data)) is None:
+    """Read the words, train, print one line."""
+    name, seed, goal, data, device, precision = sys.argv[1:]
+    if name == "article":
+        record = article_until(int(seed), float(goal), data)
+    else:
+        record = train_until(name, int(seed), float(goal), data, device, precision)
+    if record is None:
         raise SystemExit(f"{goal} was not reached in {MOST_EPOCHS} epochs")
     print(json.dumps({"epoch": record["epoch"], "test_accuracy": record["test_accuracy"]}))
 

@@ -58,9 +58,11 @@ def quick_compilation():
     """Where no rounding is at stake: have JAX compile fast rather than well."""
     import jax
 
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_disable_most_optimizations", before)
+    jax.clear_caches()  # what was compiled so must not serve the other tests
 
 
 @pytest.fixture

@@ -164,10 +164,10 @@ def test_until_stops_at_the_first_epoch_that_reaches_the_goal(name, small_folder
     run = {"torch": impls.torch.train.train, "jax": train}[name]
     scores = [r["test_accuracy"] for r in run(Config(epochs=4, data=folder)).history]
     goal = scores[1]
-    record = benchmarks.until.train_until(name, 0, goal, folder)
+    record = benchmarks.until.train_until(name, 0, goal, folder, "cpu", "highest")
     assert record is not None
     assert record["epoch"] == next(i for i, a in enumerate(scores, 1) if a >= goal)
-    assert benchmarks.until.train_until(name, 0, 1.1, folder) is None
+    assert benchmarks.until.train_until(name, 0, 1.1, folder, "cpu", "highest") is None
 
 
 def test_the_command_writes_tables_json_and_plots(small_folder, tmp_path, monkeypatch, capsys):

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from impls.numpy import prng
 from tests.adapters import JAX, NUMPY, TORCH
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 SEEDS = st.integers(0, 2**32 - 1)
 # No dimensions, no elements, odd sizes, and past the 624 words of one twist; a fixed choice,
 # because JAX compiles anew for each shape.

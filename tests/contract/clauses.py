@@ -11,9 +11,9 @@ from collections.abc import Callable
 from tests.contract import exact, statistical, transforms
 from tests.contract.run import Run
 
-CLAUSES: dict[str, Callable[[Run], None]] = {
-    name: function
-    for module in (exact, transforms, statistical)
-    for name, function in vars(module).items()
-    if not name.startswith("_") and getattr(function, "__module__", "") == module.__name__
-}
+CLAUSES: dict[str, Callable[[Run], None]] = {}
+for module in (exact, transforms, statistical):
+    for name, function in vars(module).items():
+        if not name.startswith("_") and getattr(function, "__module__", "") == module.__name__:
+            assert name not in CLAUSES, f"two clauses are called {name}"
+            CLAUSES[name] = function

@@ -7,12 +7,12 @@ from tests.contract.subjects import Subject
 from tests.mutants import arguments, gradients, masks, modes, rates, scaling
 from tests.mutants.correct import Correct
 
-MUTANTS: dict[str, type[Correct]] = {
-    name: kind
-    for module in (scaling, rates, masks, modes, gradients, arguments)
-    for name, kind in vars(module).items()
-    if isinstance(kind, type) and issubclass(kind, Correct) and kind is not Correct
-}
+MUTANTS: dict[str, type[Correct]] = {}
+for module in (scaling, rates, masks, modes, gradients, arguments):
+    for name, kind in vars(module).items():
+        if isinstance(kind, type) and issubclass(kind, Correct) and kind is not Correct:
+            assert name not in MUTANTS, f"two mutants are called {name}"
+            MUTANTS[name] = kind
 
 
 def subject(kind: type[Correct], framework: str) -> Subject:
