@@ -87,6 +87,13 @@ def test_a_worker_is_a_process_that_times_its_program(small_folder):
     assert worker._process.returncode == 0
 
 
+def test_the_peak_of_memory_is_the_workers_own(small_folder):
+    ballast = np.ones(2**27)  # a GiB, in the parent
+    worker = Worker("torch floor", data=str(small_folder), steps=2)
+    worker.close()
+    assert 50 < worker.peak_mib < ballast.nbytes / 2**20
+
+
 def test_the_article_program_runs_with_workers_of_its_own(small_folder):
     worker = Worker("article, 4 workers", data=str(small_folder))  # JAX must not see a fork
     assert worker.seconds() > 0
