@@ -144,43 +144,40 @@ def growth(config: BenchConfig) -> list[Row]:
     batches = (256,) if config.quick else BATCHES
     cases = [("width", w, {"width": w, "steps": n}) for w, n in widths.items()]
     cases += [("batch", b, {"batch": b, "steps": max(4, 15_360 // b)}) for b in batches]
-    rows = []
-    for framework in ("torch", "jax"):
-        for kind, value, sizes in cases:
-            common = {"data": config.data, "device": config.device, "precision": config.precision}
-            workers = {
-                part: Worker(f"{framework} {part}", **common, **sizes)
-                for part in ("epoch", "floor")
-            }
-            taken = in_turn(workers, config.rounds)
-            rows.append(
-                {"what": f"{framework} epoch / floor", "at": f"{kind} {value}",
-                 "framework": framework, "kind": kind, "value": value,
-                 "peak_mib": workers["epoch"].peak_mib}
-                | compared(taken["epoch"], taken["floor"])
-            )  # fmt: skip
-    return rows
+    return [
+        _grown(config, framework, ("epoch", "floor"), f"{kind} {value}", kind, value, sizes)
+        for framework in ("torch", "jax")
+        for kind, value, sizes in cases
+    ]
 
 
 def seeds(config: BenchConfig) -> list[Row]:
     """Several seeds under vmap against the same seeds one after another."""
-    rows = []
-    for framework in ("torch", "jax"):
-        for value in SEEDS[:2] if config.quick else SEEDS:
-            common = {"data": config.data, "device": config.device, "precision": config.precision}
-            sizes = {"seeds": value, "steps": 30}
-            workers = {
-                part: Worker(f"{framework} seeds {part}", **common, **sizes)
-                for part in ("at once", "in turn")
-            }
-            taken = in_turn(workers, config.rounds)
-            rows.append(
-                {"what": f"{framework} seeds at once / in turn", "at": f"{value} seeds",
-                 "framework": framework, "kind": "seeds", "value": value,
-                 "peak_mib": workers["at once"].peak_mib}
-                | compared(taken["at once"], taken["in turn"])
-            )  # fmt: skip
-    return rows
+    parts = ("seeds at once", "seeds in turn")
+    return [
+        _grown(
+            config, framework, parts, f"{value} seeds", "seeds", value,
+            {"seeds": value, "steps": 30},
+        )
+        for framework in ("torch", "jax")
+        for value in (SEEDS[:2] if config.quick else SEEDS)
+    ]  # fmt: skip
+
+
+def _grown(
+    config: BenchConfig, framework: str, parts: tuple[str, str], at: str, kind: str, value: int,
+    sizes: dict[str, int],
+) -> Row:  # fmt: skip
+    """Compare two programs of a framework at one size; `kind` and `value` are for the plot."""
+    common = {"data": config.data, "device": config.device, "precision": config.precision}
+    workers = {part: Worker(f"{framework} {part}", **common, **sizes) for part in parts}
+    taken = in_turn(workers, config.rounds)
+    ours, other = parts
+    return {
+        "what": f"{framework} {ours} / {other.removeprefix('seeds ')}", "at": at,
+        "framework": framework, "kind": kind, "value": value,
+        "peak_mib": workers[ours].peak_mib,
+    } | compared(taken[ours], taken[other])  # fmt: skip
 
 
 def compared(ours: list[float], theirs: list[float]) -> Row:

@@ -200,16 +200,22 @@ def _operation(function: Callable[[Tensor], Tensor], size: int, dtype: str, devi
 # Several seeds, each with its own weights, order and masks
 
 
+def _networks(
+    seeds: int, data: str, steps: int | None, device: str, precision: str
+) -> tuple[list[MLP], Tensor, Tensor, int]:
+    """Return a network for each seed, the data on the device, and the number of steps."""
+    torch.set_float32_matmul_precision(precision)
+    held = load(data)
+    n, steps = first_steps(held, 256, steps)
+    return [MLP(seed=seed).to(device) for seed in range(seeds)], *_to_device(held, n, device), steps
+
+
 def seeds_at_once(
     seeds: int, data: str = "auto", steps: int | None = None,
     device: str = "cpu", precision: str = "highest",
 ) -> Run:  # fmt: skip
     """An epoch of as many networks, every step taken by all of them together, under vmap."""
-    torch.set_float32_matmul_precision(precision)
-    held = load(data)
-    n, steps = first_steps(held, 256, steps)
-    images, labels = _to_device(held, n, device)
-    models = [MLP(seed=seed).to(device) for seed in range(seeds)]
+    models, images, labels, steps = _networks(seeds, data, steps, device, precision)
     stacked, _ = stack_module_state(models)
     weights = {name: tensor.detach() for name, tensor in stacked.items()}
     sizes = (models[0].linear_1.out_features, models[0].linear_2.out_features)
@@ -235,7 +241,7 @@ def seeds_at_once(
         return [torch.stack(layer) for layer in zip(*drawn, strict=True)]
 
     def run(i: int) -> np.ndarray:
-        orders = torch.stack([_order(n, seed, i, device) for seed in range(seeds)])
+        orders = torch.stack([_order(len(images), seed, i, device) for seed in range(seeds)])
         losses = []
         for k, rows in enumerate(orders.split(256, dim=1), i * steps):
             keep = tuple(masks(k, rows.shape[1]))
@@ -253,17 +259,13 @@ def seeds_in_turn(
     device: str = "cpu", precision: str = "highest",
 ) -> Run:  # fmt: skip
     """The same networks, one epoch each, one after another."""
-    torch.set_float32_matmul_precision(precision)
-    held = load(data)
-    n, steps = first_steps(held, 256, steps)
-    images, labels = _to_device(held, n, device)
-    models = [MLP(seed=seed).to(device) for seed in range(seeds)]
+    models, images, labels, steps = _networks(seeds, data, steps, device, precision)
     optimizers = [SGD(model.parameters(), LR) for model in models]
 
     def run(i: int) -> np.ndarray:
         losses = [
             train_epoch(
-                model, optimizer, images, labels, _order(n, seed, i, device),
+                model, optimizer, images, labels, _order(len(images), seed, i, device),
                 seed=seed, first_step=i * steps, batch_size=256,
             )[0]
             for seed, (model, optimizer) in enumerate(zip(models, optimizers, strict=True))
