@@ -10,11 +10,9 @@ venv: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 
-# Flags for both: make train FLAGS='--epochs 3 --seed 1'
+# Flags for both networks: make train FLAGS='--epochs 3 --seed 1'
 train: venv
-	$(BIN)/python -m impls.torch.train --out runs/torch $(FLAGS)
-	$(BIN)/python -m impls.jax.train --out runs/jax $(FLAGS)
-	$(BIN)/python -m experiments.compare runs/torch runs/jax
+	$(BIN)/python -m experiments.train_both --out runs $(FLAGS)
 
 # Two processes of one thread each: PyTorch's threads would only wait for one another.
 test: venv

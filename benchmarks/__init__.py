@@ -1,1 +1,1 @@
-"""How fast it is, measured: python -m benchmarks."""
+"""How fast the implementations are: python -m benchmarks."""

@@ -1,4 +1,4 @@
-"""The programs in JAX: ours, the floor under it, and flax.nnx's own dropout and loop."""
+"""The programs in JAX: our implementation, its floor, and the dropout and loop of flax.nnx."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,57 +8,65 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax import Array
 
 import impls.jax.dropout
-from benchmarks.programs import LR, RATES, Run, calls, first_steps
+from benchmarks.programs import LR, RATES, Run, Setting, load_examples, number_of_calls
 from impls.jax.mlp import MLP
-from impls.jax.train import PRECISION, sgd, train_epoch
-from shared.data import load, to_inputs
+from impls.jax.runtime import PRECISION, choose_device
+from impls.jax.train import make_optimizer, train_epoch
 from shared.randomness import epoch_order
 
 
-def _settings(device: str, precision: str = "highest") -> None:
-    jax.config.update("jax_default_device", jax.devices(device)[0])
-    jax.config.update("jax_default_matmul_precision", PRECISION[precision])
+def _configure(setting: Setting) -> None:
+    """Set the device and the precision for the rest of this process."""
+    jax.config.update("jax_default_device", choose_device(setting.device))
+    jax.config.update("jax_default_matmul_precision", PRECISION[setting.precision])
 
 
-# An epoch
+def _set_up(setting: Setting) -> tuple[Array, Array, int]:
+    """Configure JAX. Return the inputs and labels on the device, and the number of steps."""
+    _configure(setting)
+    images, labels, steps = load_examples(setting)
+    return jnp.asarray(images), jnp.asarray(labels), steps
 
 
-def epoch(
-    data: str = "auto", width: int = 256, batch: int = 256, steps: int | None = None,
-    device: str = "cpu", precision: str = "highest",
-) -> Run:  # fmt: skip
-    """Ours: impls/jax, as `train` runs it."""
-    _settings(device, precision)
-    held = load(data)
-    n, steps = first_steps(held, batch, steps)
-    images = jnp.asarray(to_inputs(held.train_images[:n]))
-    labels = jnp.asarray(held.train_labels[:n])
-    model = MLP(images.shape[1], width, width, seed=0)
-    optimizer = nnx.Optimizer(model, sgd(LR), wrt=nnx.Param)
+def _network(setting: Setting, seed: int) -> tuple[MLP, nnx.Optimizer]:
+    model = MLP(784, setting.width, setting.width, seed=seed)
+    return model, make_optimizer(model, LR)
+
+
+# One epoch
+
+
+def epoch(setting: Setting) -> Run:
+    """An epoch of our implementation, as `train` runs it."""
+    return _epoch_of_seed(0, setting, *_set_up(setting))
+
+
+def _epoch_of_seed(seed: int, setting: Setting, images: Array, labels: Array, steps: int) -> Run:
+    model, optimizer = _network(setting, seed)
+    key = jax.random.key(seed)
 
     def run(i: int) -> np.ndarray:
+        order = jnp.asarray(epoch_order(len(images), seed=seed, epoch=i))
         losses, _ = train_epoch(
-            model, optimizer, images, labels, jnp.asarray(epoch_order(n, seed=0, epoch=i)),
-            seed=np.uint32(0), first_step=np.uint32(i * steps), batch_size=batch,
-        )  # fmt: skip
+            model, optimizer, images, labels, order, key, i * steps, setting.batch
+        )
         return np.asarray(losses)
 
     return run
 
 
-def floor(
-    data: str = "auto", width: int = 256, batch: int = 256, steps: int | None = None,
-    device: str = "cpu", precision: str = "highest",
-) -> Run:  # fmt: skip
-    """Only the eight matrix products of each step, in one compiled loop: XLA's limit."""
-    _settings(device, precision)
-    _, steps = first_steps(load(data), batch, steps)
+def floor(setting: Setting) -> Run:
+    """Only the eight matrix products of each step, in one compiled loop."""
+    *_, steps = _set_up(setting)
+    width = setting.width
 
-    # Each step's weights are the last one's gradients, so that no product can be left out.
+    # XLA would remove products that nothing uses, so the gradients of a step become the weights of
+    # the next one.
     @jax.jit
-    def products(x: Any, weights: Any) -> Any:
+    def products(x: Array, weights: tuple[Array, ...]) -> tuple[Array, ...]:
         def step(weights: Any, _: None) -> Any:
             w1, w2, w3 = weights
             h1 = x @ w1
@@ -70,44 +78,48 @@ def floor(
 
         return jax.lax.scan(step, weights, None, length=steps)[0]
 
-    shapes = ((batch, 784), (784, width), (width, width), (width, 10))
-    keys = jax.random.split(jax.random.key(0), 4)
-    x, *weights = (jax.random.normal(*pair) for pair in zip(keys, shapes, strict=True))
+    shapes = ((setting.batch, 784), (784, width), (width, width), (width, 10))
+    rng = np.random.default_rng(0)
+    x, *weights = (jnp.asarray(rng.standard_normal(shape, np.float32)) for shape in shapes)
     return lambda _: jax.block_until_ready(products(x, tuple(weights)))
 
 
 class Net(nnx.Module):
-    """The network of an idiomatic flax.nnx program."""
+    """The network as a usual flax.nnx program defines it."""
 
-    def __init__(self, rngs: nnx.Rngs):
-        self.first = nnx.Linear(784, 256, rngs=rngs)
-        self.second = nnx.Linear(256, 256, rngs=rngs)
-        self.last = nnx.Linear(256, 10, rngs=rngs)
-        self.drops = nnx.List([nnx.Dropout(p, rngs=rngs) for p in RATES])
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.linear_1 = nnx.Linear(784, 256, rngs=rngs)
+        self.linear_2 = nnx.Linear(256, 256, rngs=rngs)
+        self.linear_3 = nnx.Linear(256, 10, rngs=rngs)
+        self.dropout_1 = nnx.Dropout(RATES[0], rngs=rngs)
+        self.dropout_2 = nnx.Dropout(RATES[1], rngs=rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Array) -> Array:
         """Compute the logits."""
-        h = self.drops[0](nnx.relu(self.first(x)))
-        return self.last(self.drops[1](nnx.relu(self.second(h))))
+        h1 = self.dropout_1(nnx.relu(self.linear_1(x)))
+        h2 = self.dropout_2(nnx.relu(self.linear_2(h1)))
+        return self.linear_3(h2)
 
 
-def framework_loop(data: str = "auto", device: str = "cpu") -> Run:
-    """An idiomatic flax.nnx program: a jitted step, nnx.Dropout, metrics, a Python loop."""
-    _settings(device)
+def framework_loop(setting: Setting) -> Run:
+    """A usual flax.nnx program: a Python loop over a compiled step, nnx.Dropout, metrics."""
+    _configure(setting)
 
     @nnx.jit
-    def step(model: Any, optimizer: Any, metrics: Any, x: Any, y: Any) -> None:
-        def loss_of(model: Any) -> Any:
+    def step(
+        model: Net, optimizer: nnx.Optimizer, metrics: nnx.MultiMetric, x: Array, y: Array
+    ) -> None:
+        def loss_and_logits(model: Net) -> tuple[Array, Array]:
             logits = model(x)
             loss = optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
             return loss, logits
 
-        (loss, logits), gradients = nnx.value_and_grad(loss_of, has_aux=True)(model)
+        (loss, logits), gradients = nnx.value_and_grad(loss_and_logits, has_aux=True)(model)
         metrics.update(loss=loss, logits=logits, labels=y)
         optimizer.update(model, gradients)
 
-    held = load(data)
-    images, labels = to_inputs(held.train_images), held.train_labels.astype(np.int32)
+    images, labels, _ = load_examples(setting)
+    labels = labels.astype(np.int32)
     model = Net(nnx.Rngs(0))
     optimizer = nnx.Optimizer(model, optax.sgd(LR), wrt=nnx.Param)
     metrics = nnx.MultiMetric(accuracy=nnx.metrics.Accuracy(), loss=nnx.metrics.Average("loss"))
@@ -115,42 +127,42 @@ def framework_loop(data: str = "auto", device: str = "cpu") -> Run:
     def run(i: int) -> None:
         order = epoch_order(len(images), seed=0, epoch=i)
         for start in range(0, len(order), 256):
-            rows = order[start : start + 256]
-            step(model, optimizer, metrics, images[rows], labels[rows])
+            batch = order[start : start + 256]
+            step(model, optimizer, metrics, images[batch], labels[batch])
         jax.block_until_ready(metrics.compute())
         metrics.reset()
 
     return run
 
 
-# The operation alone, forward and backward, jitted, p = 0.5
+# Dropout alone, compiled, forward and backward, with p = 0.5
 
 
-def dropout(size: int, dtype: str = "float32", device: str = "cpu") -> Run:
-    """Ours."""
+def dropout(setting: Setting) -> Run:
+    """Our dropout."""
 
-    def ours(x: jax.Array, key: jax.Array) -> jax.Array:
+    def ours(x: Array, key: Array) -> Array:
         return impls.jax.dropout.dropout(x, 0.5, training=True, key=key)
 
-    return _operation(ours, size, dtype, device)
+    return _forward_and_backward(ours, setting)
 
 
-def framework_dropout(size: int, dtype: str = "float32", device: str = "cpu") -> Run:
-    """Flax's own."""
+def framework_dropout(setting: Setting) -> Run:
+    """Flax's own dropout."""
     layer = nnx.Dropout(0.5, deterministic=False)
-    return _operation(lambda x, key: layer(x, rngs=key), size, dtype, device)
+    return _forward_and_backward(lambda x, key: layer(x, rngs=key), setting)
 
 
-def _operation(function: Callable[..., Any], size: int, dtype: str, device: str) -> Run:
-    _settings(device)
-    x = jax.random.normal(jax.random.key(1), (size, size), dtype)
+def _forward_and_backward(function: Callable[[Array, Array], Array], setting: Setting) -> Run:
+    _configure(setting)
+    x = jax.random.normal(jax.random.key(1), (setting.size, setting.size), setting.dtype)
 
     @jax.jit
-    def forward_and_backward(x: Any, key: Any) -> Any:
-        out, back = jax.vjp(lambda x: function(x, key), x)
-        return out, back(jnp.ones_like(x))[0]
+    def forward_and_backward(x: Array, key: Array) -> tuple[Array, Array]:
+        result, backward = jax.vjp(lambda x: function(x, key), x)
+        return result, backward(jnp.ones_like(x))[0]
 
-    keys = jax.random.split(jax.random.key(0), calls(size))
+    keys = jax.random.split(jax.random.key(0), number_of_calls(setting.size))
 
     def run(_: int) -> None:
         for key in keys:
@@ -163,65 +175,37 @@ def _operation(function: Callable[..., Any], size: int, dtype: str, device: str)
 # Several seeds, each with its own weights, order and masks
 
 
-def _networks(
-    seeds: int, data: str, steps: int | None, device: str, precision: str
-) -> tuple[list[tuple[Any, Any]], Any, Any, int]:
-    """Return a network and its optimizer for each seed, the data on the device, and the steps."""
-    _settings(device, precision)
-    held = load(data)
-    n, steps = first_steps(held, 256, steps)
-    models = [MLP(seed=seed) for seed in range(seeds)]
-    networks = [(model, nnx.Optimizer(model, sgd(LR), wrt=nnx.Param)) for model in models]
-    images = jnp.asarray(to_inputs(held.train_images[:n]))
-    return networks, images, jnp.asarray(held.train_labels[:n]), steps
-
-
-def seeds_at_once(
-    seeds: int, data: str = "auto", steps: int | None = None,
-    device: str = "cpu", precision: str = "highest",
-) -> Run:  # fmt: skip
-    """An epoch of as many networks, one compiled loop for all of them, under vmap."""
-    networks, images, labels, steps = _networks(seeds, data, steps, device, precision)
+def seeds_at_once(setting: Setting) -> Run:
+    """An epoch of one network per seed. Under vmap, one compiled loop trains all of them."""
+    images, labels, steps = _set_up(setting)
+    networks = [_network(setting, seed) for seed in range(setting.seeds)]
     graph = nnx.graphdef(networks[0])
     states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(nnx.state, networks))
 
     @jax.jit
-    def epoch(states: Any, images: Any, labels: Any, orders: Any, first_step: Any) -> Any:
-        def one(state: Any, order: Any, seed: Any) -> Any:
+    def epoch(states: Any, images: Array, labels: Array, orders: Array, first_step: int) -> Any:
+        def epoch_of_seed(state: Any, order: Array, seed: Array) -> tuple[Any, Array]:
             model, optimizer = nnx.merge(graph, state)
+            key = jax.random.key(seed)
             losses, _ = train_epoch(
-                model, optimizer, images, labels, order,
-                seed=seed, first_step=first_step, batch_size=256,
-            )  # fmt: skip
+                model, optimizer, images, labels, order, key, first_step, setting.batch
+            )
             return nnx.state((model, optimizer)), losses
 
-        return jax.vmap(one)(states, orders, jnp.arange(seeds, dtype=np.uint32))
+        seeds = jnp.arange(setting.seeds, dtype=jnp.uint32)
+        return jax.vmap(epoch_of_seed)(states, orders, seeds)
 
     def run(i: int) -> np.ndarray:
         nonlocal states
-        orders = np.stack([epoch_order(len(images), seed=seed, epoch=i) for seed in range(seeds)])
-        states, losses = epoch(states, images, labels, orders, np.uint32(i * steps))
+        orders = [epoch_order(len(images), seed=seed, epoch=i) for seed in range(setting.seeds)]
+        states, losses = epoch(states, images, labels, np.stack(orders), i * steps)
         return np.asarray(losses)
 
     return run
 
 
-def seeds_in_turn(
-    seeds: int, data: str = "auto", steps: int | None = None,
-    device: str = "cpu", precision: str = "highest",
-) -> Run:  # fmt: skip
-    """The same networks, one epoch each, one after another."""
-    networks, images, labels, steps = _networks(seeds, data, steps, device, precision)
-
-    def run(i: int) -> np.ndarray:
-        rows = []
-        for seed, (model, optimizer) in enumerate(networks):
-            order = jnp.asarray(epoch_order(len(images), seed=seed, epoch=i))
-            losses, _ = train_epoch(
-                model, optimizer, images, labels, order,
-                seed=np.uint32(seed), first_step=np.uint32(i * steps), batch_size=256,
-            )  # fmt: skip
-            rows.append(np.asarray(losses))
-        return np.stack(rows)
-
-    return run
+def seeds_in_turn(setting: Setting) -> Run:
+    """An epoch of the same networks, one network after another."""
+    examples = _set_up(setting)
+    runs = [_epoch_of_seed(seed, setting, *examples) for seed in range(setting.seeds)]
+    return lambda i: np.stack([run(i) for run in runs])

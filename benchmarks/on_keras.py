@@ -1,16 +1,17 @@
-"""Keras 3 as its documentation shows it, on the framework that KERAS_BACKEND names."""
+"""The same training in Keras 3, written as in its documentation.
+
+Keras computes with the framework that the environment variable KERAS_BACKEND names.
+"""
 
 import keras
 from keras import layers
 
-from benchmarks.programs import LR, RATES, Run
-from shared.data import load, to_inputs
+from benchmarks.programs import LR, RATES, Run, Setting, load_examples
 
 
-def epoch(data: str = "auto", device: str = "cpu") -> Run:
-    """Sequential, compile, fit; Keras takes the device that the process sees."""
-    held = load(data)
-    images, labels = to_inputs(held.train_images), held.train_labels
+def epoch(setting: Setting) -> Run:
+    """An epoch of `fit`. Keras has no flag for the device and uses a GPU if it sees one."""
+    images, labels, _ = load_examples(setting)
     model = keras.Sequential(
         [
             layers.Input((784,)),

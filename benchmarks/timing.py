@@ -1,10 +1,12 @@
-"""Compare programs fairly on a machine whose speed drifts.
+"""Fair comparisons of programs on a machine whose speed changes all the time.
 
-Every program runs in a process of its own (`benchmarks/worker.py`), so that none disturbs another's
-threads, memory or settings. They work in turn, round after round; a ratio is taken within a round,
-and what is reported is the median of the ratios and their spread.
+Every program has a process of its own (`benchmarks/worker.py`), so that no program changes the
+threads, the memory or the settings of another. In each round every program runs once. The
+times of two programs are divided within each round. What is reported is the median of these ratios
+and their quartiles.
 """
 
+import dataclasses
 import json
 import os
 import statistics
@@ -12,9 +14,11 @@ import subprocess
 import sys
 from typing import Any, NamedTuple
 
+from benchmarks.programs import Setting
+
 
 class Spread(NamedTuple):
-    """The median of some numbers, and their quartiles."""
+    """The median of some numbers, and the lower and upper quartile."""
 
     median: float
     low: float
@@ -26,48 +30,62 @@ class Spread(NamedTuple):
 
 
 def spread(values: list[float]) -> Spread:
-    """Return median and quartiles; of fewer than three numbers, the least and the greatest."""
+    """Return the median and the quartiles, or the minimum and maximum of one or two numbers."""
     if len(values) < 3:
         return Spread(statistics.median(values), min(values), max(values))
     low, _, high = statistics.quantiles(values, n=4, method="inclusive")
     return Spread(statistics.median(values), low, high)
 
 
-def ratios(a: list[float], b: list[float]) -> Spread:
-    """Return the spread of a[i] / b[i]: round i of one program over round i of the other."""
-    return spread([x / y for x, y in zip(a, b, strict=True)])
+def compare(ours: list[float], theirs: list[float]) -> dict[str, Any]:
+    """Compare the seconds of two programs, one number per round.
+
+    Returns:
+        The spread of the ratios ours[i] / theirs[i], the spread of `ours`, and the median of
+        `theirs`.
+    """
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    return {
+        "ratio": spread(ratios)._asdict(),
+        "seconds": spread(ours)._asdict(),
+        "other_seconds": statistics.median(theirs),
+    }
 
 
 class Worker:
-    """A process that has made a program ready, and runs it when asked.
+    """A process that prepares a program and then runs it each time it is asked.
 
     Args:
         program: a name in `benchmarks.programs`.
-        settings: what that program takes, and `data`, in JSON's types.
+        setting: what to measure the program at.
+
+    Attributes:
+        peak_mib: the largest amount of memory that the process has used.
     """
 
-    def __init__(self, program: str, **settings: Any):
+    def __init__(self, program: str, setting: Setting) -> None:
         self.program, self.peak_mib = program, 0.0
         environment = dict(os.environ)
-        if settings.get("device", "cpu") == "cpu":
-            environment["CUDA_VISIBLE_DEVICES"] = ""  # what has no flag for it takes a GPU unasked
+        if setting.device == "cpu":
+            environment["CUDA_VISIBLE_DEVICES"] = ""  # Keras would use a GPU that it sees
         if program.startswith("keras"):
             environment["KERAS_BACKEND"] = program.split()[-1]
+        words = (program, json.dumps(dataclasses.asdict(setting)))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", program, json.dumps(settings)],
+            [sys.executable, "-m", "benchmarks.worker", *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
         )
-        self._answer()
+        self._read_answer()
 
     def seconds(self) -> float:
-        """Run the program once; return what it took, in seconds."""
+        """Run the program once and return how many seconds it took."""
         assert self._process.stdin
         self._process.stdin.write("\n")
         self._process.stdin.flush()
-        return self._answer()["seconds"]
+        return self._read_answer()["seconds"]
 
     def close(self) -> None:
         """End the process."""
@@ -77,7 +95,7 @@ class Worker:
         self._process.wait()
         self._process.stdout.close()
 
-    def _answer(self) -> dict[str, float]:
+    def _read_answer(self) -> dict[str, float]:
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
@@ -88,25 +106,25 @@ class Worker:
         return answer
 
 
-def in_turn(workers: dict[str, Worker], rounds: int, warm: int = 1) -> dict[str, list[float]]:
-    """Run every worker once a round, and close them.
+def run_in_turn(workers: dict[str, Worker], rounds: int) -> dict[str, list[float]]:
+    """Run every worker once a round, and close all of them at the end.
+
+    Before the rounds that count there is one that does not, because the first run of a program
+    includes work that happens only once, such as compilation.
 
     Args:
-        workers: by the name to be reported.
-        rounds: counted rounds.
-        warm: rounds before them that are not counted, for what happens only once.
+        workers: the workers, by name.
+        rounds: how many rounds count.
 
     Returns:
-        The seconds of each counted round, by name.
+        For each name, the seconds of each round that counts.
     """
-    taken: dict[str, list[float]] = {name: [] for name in workers}
+    seconds: dict[str, list[float]] = {name: [] for name in workers}
     try:
-        for i in range(warm + rounds):
+        for _ in range(1 + rounds):
             for name, worker in workers.items():
-                seconds = worker.seconds()
-                if i >= warm:
-                    taken[name].append(seconds)
+                seconds[name].append(worker.seconds())
     finally:
         for worker in workers.values():
             worker.close()
-    return taken
+    return {name: values[1:] for name, values in seconds.items()}

@@ -1,71 +1,88 @@
-"""Train until the test accuracy, dropout off, first reaches a goal; the whole process is timed.
+"""Train until the test accuracy with dropout off reaches a goal. The whole process is timed.
 
-python -m benchmarks.until torch|jax|article SEED GOAL DATA DEVICE PRECISION
+python -m benchmarks.until torch|jax|article SEED GOAL '{"data": "sample"}'
 
-Prints the epoch and the accuracy reached, as JSON.
+The last argument holds fields of `benchmarks.programs.Setting`. The command prints the epoch and
+the accuracy that were reached, as JSON.
 """
 
-import importlib
 import json
 import sys
-from typing import Any
+from typing import NamedTuple
+
+from benchmarks.programs import Setting
+from shared.config import Config
+from shared.records import EpochRecord
 
 MOST_EPOCHS = 60
 
 
-class Reached(Exception):  # noqa: N818 - no error, a goal
-    """The goal is reached; the record of the epoch comes with it."""
+class Goal(NamedTuple):
+    """The first epoch, counted from 1, after which the goal is reached, and the accuracy then."""
+
+    epoch: int
+    test_accuracy: float
 
 
-def train_until(
-    framework: str, seed: int, goal: float, data: str, device: str, precision: Any
-) -> dict[str, Any] | None:
-    """Run our `train`, at the article's settings, and stop it at the goal."""
-    module = importlib.import_module(f"impls.{framework}.train")
-    from shared.config import Config
+def train_until(framework: str, seed: int, goal: float, setting: Setting) -> Goal | None:
+    """Run our `train` at the article's settings until it reaches the goal.
 
+    Returns:
+        None if the goal is not reached in MOST_EPOCHS epochs.
+    """
+    config = Config(
+        epochs=MOST_EPOCHS,
+        seed=seed,
+        data=setting.data,
+        device=setting.device,
+        precision=setting.precision,
+    )
+
+    def goal_is_reached(record: EpochRecord) -> bool:
+        return record["test_accuracy"] >= goal
+
+    # Only the framework that is measured is imported.
     if framework == "jax":
-        module.keep_compiled_code()
+        import impls.jax.train
+        from impls.jax.runtime import compiled_code_on_disk
 
-    def stop(record: dict[str, Any]) -> None:
-        if record["test_accuracy"] >= goal:
-            raise Reached(record)
+        with compiled_code_on_disk():
+            history, _ = impls.jax.train.train(config, on_epoch=goal_is_reached)
+    else:
+        import impls.torch.train
 
-    try:
-        config = Config(
-            epochs=MOST_EPOCHS, seed=seed, data=data, device=device, precision=precision
-        )
-        module.train(config, None, stop)
-    except Reached as reached:
-        return reached.args[0]
-    return None
+        history, _ = impls.torch.train.train(config, on_epoch=goal_is_reached)
+    last = history[-1]
+    return Goal(last["epoch"], last["test_accuracy"]) if goal_is_reached(last) else None
 
 
-def article_until(seed: int, goal: float, data: str) -> dict[str, Any] | None:
-    """Run the article's program, always on the CPU; after each epoch, accuracy without dropout."""
+def article_until(seed: int, goal: float, setting: Setting) -> Goal | None:
+    """Do the same with the article's program, on the CPU."""
     import torch
 
-    from benchmarks.article import program
+    from benchmarks.article import Article
 
     torch.manual_seed(seed)
-    _, epoch, accuracy = program(data, 0)
-    for i in range(1, MOST_EPOCHS + 1):
-        epoch()
-        if (reached := accuracy()) >= goal:
-            return {"epoch": i, "test_accuracy": reached}
+    article = Article(setting.data, workers=0)
+    for epoch in range(1, MOST_EPOCHS + 1):
+        article.train_epoch()
+        accuracy = article.test_accuracy()
+        if accuracy >= goal:
+            return Goal(epoch, accuracy)
     return None
 
 
 def main() -> None:
-    """Read the words, train, print one line."""
-    name, seed, goal, data, device, precision = sys.argv[1:]
-    if name == "article":
-        record = article_until(int(seed), float(goal), data)
+    """Read the command line, train, and print one line."""
+    program, seed, goal, fields = sys.argv[1:]
+    setting = Setting(**json.loads(fields))
+    if program == "article":
+        reached = article_until(int(seed), float(goal), setting)
     else:
-        record = train_until(name, int(seed), float(goal), data, device, precision)
-    if record is None:
+        reached = train_until(program, int(seed), float(goal), setting)
+    if reached is None:
         raise SystemExit(f"{goal} was not reached in {MOST_EPOCHS} epochs")
-    print(json.dumps({"epoch": record["epoch"], "test_accuracy": record["test_accuracy"]}))
+    print(json.dumps(reached._asdict()))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Is this the article's experiment? Five seeds, both frameworks, dropout off and left on.
+"""Does this repeat the article's experiment? Five seeds, both frameworks, dropout off and on.
 
 python -m experiments.article
 
-The article prints a test accuracy of 0.853 after ten epochs. Its network has a flag of its own
-for dropout, which `.eval()` never touches, so as far as its text shows that figure was taken
+The article prints a test accuracy of 0.853 after ten epochs. Its network has its own flag for
+dropout, and `.eval()` does not change that flag. As far as its text shows, the figure was taken
 with dropout on.
 """
 
@@ -22,16 +22,18 @@ import impls.jax.train
 import impls.torch.evaluate
 import impls.torch.mlp
 import impls.torch.train
-from shared.config import Config, InputError, one_line_errors, parse
+from shared.checks import InputError
+from shared.cli import one_line_errors, parse
+from shared.config import Config
 from shared.data import load, to_inputs
 
 
 @dataclasses.dataclass(frozen=True)
 class ArticleConfig:
-    """Train with the article's settings, seed after seed."""
+    """Train with the article's settings, once for each seed, in both frameworks."""
 
     seeds: int = 5
-    """Seeds 0, 1, ... are run."""
+    """How many seeds: 0, 1, ..."""
     epochs: int = 10
     """Passes over the training data."""
     data: str = "full"
@@ -47,8 +49,8 @@ def torch_left_on(
     with torch.inference_mode():
         generator = torch.Generator().manual_seed(seed)
         logits = model(torch.from_numpy(images), generator=generator)
-    right = impls.torch.evaluate.count_correct(logits, torch.from_numpy(labels))
-    return right.item() / len(labels)
+    correct = impls.torch.evaluate.count_correct(logits, torch.from_numpy(labels))
+    return correct.item() / len(labels)
 
 
 def jax_left_on(
@@ -58,20 +60,20 @@ def jax_left_on(
     model = impls.jax.mlp.MLP()
     model.set_weights(weights)
     logits = model(jnp.asarray(images), key=jax.random.key(seed))
-    right = impls.jax.evaluate.count_correct(logits, jnp.asarray(labels))
-    return right.item() / len(labels)
+    correct = impls.jax.evaluate.count_correct(logits, jnp.asarray(labels))
+    return correct.item() / len(labels)
 
 
 def main() -> None:
-    """Print the table and the test of torch against JAX."""
+    """Print the table, and a test of whether the two frameworks differ."""
     with one_line_errors():
-        flags = parse(ArticleConfig)
+        flags = parse(ArticleConfig, "experiments.article")
         if flags.seeds < 2:
             raise InputError(f"seeds must be at least 2, got {flags.seeds}")
         config = Config(epochs=flags.epochs)
         data = load(flags.data)
         if data.train_images.shape[1] != 28:
-            raise InputError(f"the article's images have 28 pixels a side: {flags.data}")
+            raise InputError(f"the images in {flags.data} do not have 28 x 28 pixels")
     images, labels = to_inputs(data.test_images), data.test_labels
     frameworks = {
         "torch": (impls.torch.train.train, torch_left_on),
@@ -84,8 +86,8 @@ def main() -> None:
             result = train(dataclasses.replace(config, seed=seed), data)
             off[name].append(result.history[-1]["test_accuracy"])
             on[name].append(left_on(result.weights, images, labels, seed))
-    print(f"{data.source}; {config.epochs} epochs; seeds 0 to {flags.seeds - 1}\n")
-    print("| framework | dropout off | dropout left on | off, seed by seed |")
+    print(f"{data.summary}; {config.epochs} epochs; seeds 0 to {flags.seeds - 1}\n")
+    print("| framework | dropout off | dropout left on | off, for each seed |")
     print("|---|---|---|---|")
     for name in frameworks:
         columns = " | ".join(

@@ -1,62 +1,107 @@
-"""Lay two finished runs side by side, and check both with NumPy.
+"""Lay finished runs side by side, and score the weights of each again in NumPy.
 
 python -m experiments.compare runs/torch runs/jax
 """
 
 import dataclasses
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 import tyro
 
 from impls.numpy.evaluate import evaluate_weights
-from shared.config import InputError, one_line_errors, parse
-from shared.runs import read_log, test_inputs
+from shared.checks import InputError
+from shared.cli import data_for, one_line_errors, parse
+from shared.data import to_inputs
+from shared.records import EpochRecord, read_log
 from shared.weights import load_weights
 
 
 @dataclasses.dataclass(frozen=True)
 class CompareConfig:
-    """Compare runs, and score their weights with NumPy."""
+    """Compare the results of runs, and score their weights in NumPy."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = (
         Path("runs/torch"),
         Path("runs/jax"),
     )
-    """Folders that train wrote."""
+    """Folders that a train command wrote."""
 
 
-def compare(run: Path) -> tuple[str, bool]:
-    """Return a row of the table for one run, and whether NumPy agrees to the last image."""
-    header, history = read_log(run / "log.jsonl")
+class FinishedRun(NamedTuple):
+    """A run as its folder tells it, and what NumPy makes of its weights."""
+
+    folder: Path
+    settings: dict[str, Any]  # the configuration, with the data that was really used
+    last: EpochRecord
+    median_seconds: float  # of an epoch, without the first, which may include compilation
+    images: int  # in the test
+    correct: int  # of these, by the run itself
+    correct_in_numpy: int
+
+    @property
+    def agrees(self) -> bool:
+        """Whether NumPy classifies as many test images correctly as the run did."""
+        return self.correct == self.correct_in_numpy
+
+
+def read_run(folder: Path) -> FinishedRun:
+    """Read the folder of a run and score its weights in NumPy.
+
+    Raises:
+        InputError: the log or the weights are missing or damaged, or no epoch was finished.
+    """
+    header, history = read_log(folder / "log.jsonl")
     if not history:
-        raise InputError(f"{run} has no finished epoch")
-    weights = load_weights(run / "weights.safetensors")
-    images, labels, _ = test_inputs(header["config"]["data"], weights)
-    _, accuracy = evaluate_weights(weights, images, labels)
-    last = history[-1]
-    # The first epoch may include compilation.
-    seconds = sorted(record["seconds"] for record in history[1:] or history)
-    agrees = round(accuracy * len(labels)) == round(last["test_accuracy"] * len(labels))
-    row = (
-        f"{run!s:20} {last['epoch']:6} {last['train_loss']:11.4f} {last['train_accuracy']:10.4f}"
-        f" {last['test_loss']:10.4f} {last['test_accuracy']:9.4f} {accuracy:9.4f}"
-        f" {'agree' if agrees else 'DIFFER':>6} {seconds[len(seconds) // 2]:8.2f}"
+        raise InputError(f"no epoch is finished in {folder}/log.jsonl")
+    weights = load_weights(folder / "weights.safetensors")
+    data = data_for(weights, header["data"])
+    labels = data.test_labels
+    _, accuracy = evaluate_weights(weights, to_inputs(data.test_images), labels)
+    return FinishedRun(
+        folder,
+        settings=header["config"] | {"data": header["data"]},
+        last=history[-1],
+        median_seconds=statistics.median(r["seconds"] for r in history[1:] or history),
+        images=len(labels),
+        correct=round(history[-1]["test_accuracy"] * len(labels)),
+        correct_in_numpy=round(accuracy * len(labels)),
     )
-    return row, agrees
+
+
+def table(runs: Sequence[FinishedRun]) -> str:
+    """Return the results as a table, and the settings in which the runs differ."""
+    lines = [
+        f"{'run':20}  epochs  train loss  train accuracy  test loss  test accuracy"
+        "  seconds/epoch  NumPy scores the same"
+    ]
+    for run in runs:
+        last, answer = run.last, "yes" if run.agrees else "NO"
+        lines.append(
+            f"{run.folder!s:20}  {last['epoch']:6}  {last['train_loss']:10.4f}"
+            f"  {last['train_accuracy']:14.4f}  {last['test_loss']:9.4f}"
+            f"  {last['test_accuracy']:13.4f}  {run.median_seconds:13.2f}"
+            f"  {answer}, {run.correct_in_numpy} of {run.images}"
+        )
+    names = [name for name in runs[0].settings if name != "out"]
+    for name in names:
+        values = [str(run.settings.get(name, "not known")) for run in runs]
+        if len(set(values)) > 1:
+            lines.append(f"the runs differ in {name}: {', '.join(values)}")
+    if len(lines) == 1 + len(runs) and len(runs) > 1:
+        lines.append("all settings of the runs are the same")
+    return "\n".join(lines)
 
 
 def main() -> None:
-    """Print the table; exit with 1 if NumPy scores any run otherwise than the run itself did."""
+    """Print the table. Exit with status 1 if NumPy scores any run differently."""
     with one_line_errors():
-        config = parse(CompareConfig)
-        rows = [compare(run) for run in config.runs]
-    print(
-        f"{'run':20} {'epochs':>6} {'train loss':>11} {'train acc.':>10} {'test loss':>10}"
-        f" {'test acc.':>9} {'in NumPy':>9} {'same?':>6} {'median s':>8}"
-    )
-    print("\n".join(row for row, _ in rows))
-    if not all(agrees for _, agrees in rows):
+        config = parse(CompareConfig, "experiments.compare")
+        runs = [read_run(folder) for folder in config.runs]
+    print(table(runs))
+    if not all(run.agrees for run in runs):
         raise SystemExit(1)
 
 

@@ -1,12 +1,13 @@
-"""Train PyTorch and JAX side by side, on the same masks, and see how far they part.
+"""Train PyTorch and JAX side by side, on the same masks, and see how far they drift apart.
 
 python -m experiments.lockstep --epochs 10 --dtype float64
 
-Both start from the same weights and see the same batches anyway. Here, every mask is drawn once,
-by one framework's own source, and given to both; then the run is repeated with the other's
-source. The steps are the real `train_step` of both. At the start of each epoch NumPy replays the
-epoch's first mask bit for bit, and after each epoch computes the forward pass of both frameworks'
-weights under masks that it replays, too.
+Both start from the same weights and see the same batches in any case. Here both also get the same
+masks: one of the two frameworks draws each mask, and both apply it. A second run takes the masks of
+the other framework. The steps are the real `train_step` of both.
+
+NumPy takes part, too. At the start of each epoch it replays the first mask bit for bit. After each
+epoch it computes the logits of both frameworks' weights, under masks that it replays.
 """
 
 import dataclasses
@@ -32,40 +33,42 @@ from impls.jax.dropout import sample_keep as jax_sample_keep
 from impls.numpy import prng
 from impls.numpy.dropout import sample_keep as numpy_sample_keep
 from impls.torch.dropout import sample_keep as torch_sample_keep
-from shared.config import Config, InputError, one_line_errors, parse
+from shared.checks import InputError
+from shared.cli import one_line_errors, parse
+from shared.config import Config
 from shared.data import Data, load, to_inputs
 from shared.randomness import epoch_order, step_seed
 
-LOSS_LIMIT, WEIGHT_LIMIT = 1e-12, 1e-10  # what is promised in float64
-PARTED = 1e-3  # a loss difference that shows in a log
+LOSS_LIMIT, WEIGHT_LIMIT = 1e-12, 1e-10  # the largest differences allowed in float64
+VISIBLE = 1e-3  # a loss difference that shows in a log
 
 Masks = tuple[Any, Any]  # of the two hidden layers
 
 
 @dataclasses.dataclass(frozen=True)
 class LockstepConfig:
-    """Train PyTorch and JAX in lockstep, with NumPy looking on."""
+    """Train PyTorch and JAX in lockstep, checked by NumPy."""
 
     epochs: int = 10
     """Passes over the training data."""
     dtype: Literal["float32", "float64"] = "float64"
-    """float64 shows that the two are one, float32 how rounding drives them apart."""
+    """float64 shows that both compute the same, float32 how rounding drives them apart."""
     masks: Literal["jax", "torch", "both"] = "both"
-    """Whose random source draws the masks for both; both: one run with each."""
+    """Which framework draws the masks. both: one run with the masks of each."""
     batch_size: int = 256
     """Examples in a step."""
     lr: float = 0.5
-    """Learning rate of plain SGD."""
-    hidden1: int = 256
+    """Learning rate of stochastic gradient descent."""
+    hidden_1: int = 256
     """Units in the first hidden layer."""
-    hidden2: int = 256
+    hidden_2: int = 256
     """Units in the second hidden layer."""
     seed: int = 0
-    """Of the weights, the batch order and the masks."""
+    """Initial weights, batch order and masks follow from it."""
     data: str = "auto"
     """full, sample, auto, or a folder of four IDX files."""
     plot: Path | None = None
-    """Where to save a plot of the difference at each step (.png or .svg)."""
+    """File for a plot of the difference at each step (.png or .svg)."""
 
 
 class Difference(NamedTuple):
@@ -74,7 +77,7 @@ class Difference(NamedTuple):
     loss_per_step: np.ndarray
     weights: float
     numpy: float
-    correct: tuple[int, int, int]  # test images, by torch, JAX and NumPy (on torch's weights)
+    correct: tuple[int, int, int]  # test images, in torch, in JAX and in NumPy with torch's weights
 
 
 def masks_of_jax(config: Config, shapes: list[tuple[int, int]], step: int) -> Masks:
@@ -93,19 +96,19 @@ def masks_of_torch(config: Config, shapes: list[tuple[int, int]], step: int) -> 
 
 
 def masks_of_numpy(config: Config, shapes: list[tuple[int, int]], step: int, source: str) -> Masks:
-    """Replay the masks of a step, of either source, without either framework."""
-    rng: prng.Source
+    """Replay the masks of a step in NumPy, those of `source`, which is jax or torch."""
+    rng_1: prng.Source
+    rng_2: prng.Source
     if source == "jax":
-        rng = prng.fold_in(prng.key(config.seed), step)
+        rng_1, rng_2 = prng.split(prng.fold_in(prng.key(config.seed), step))
     else:
-        rng = prng.Generator().manual_seed(step_seed(config.seed, step))
-    rng_1, rng_2 = prng.for_layers(rng, 2)
+        rng_1 = rng_2 = prng.Generator().manual_seed(step_seed(config.seed, step))
     keep_1 = numpy_sample_keep(shapes[0], config.p1, rng=rng_1)
     return keep_1, numpy_sample_keep(shapes[1], config.p2, rng=rng_2)
 
 
 def to_torch(keep: Masks) -> Masks:
-    """Make tensors of NumPy masks."""
+    """Return NumPy masks as tensors."""
     return torch.tensor(keep[0]), torch.tensor(keep[1])
 
 
@@ -113,27 +116,22 @@ def lockstep(config: Config, data: Data, source: str, on_epoch: Callable[[str], 
     """Train both frameworks on the masks of one source.
 
     Args:
-        config: of the run; precision, sizes, seed, rates.
+        config: the settings of the run.
         data: Fashion-MNIST.
-        source: whose masks, `jax` or `torch`.
-        on_epoch: called with a line for each epoch.
+        source: the framework that draws the masks, `jax` or `torch`.
+        on_epoch: called with a line of text for each epoch.
     """
     draw = {"jax": masks_of_jax, "torch": masks_of_torch}[source]
-    images = to_inputs(data.train_images).astype(config.dtype)
-    test_images, test_labels = to_inputs(data.test_images).astype(config.dtype), data.test_labels
-    sizes = (images.shape[1], config.hidden1, config.hidden2)
+    images = to_inputs(data.train_images, config.dtype)
+    test_images, test_labels = to_inputs(data.test_images, config.dtype), data.test_labels
+    sizes = (images.shape[1], config.hidden_1, config.hidden_2)
 
-    make: dict[str, Any] = {
-        "p1": config.p1,
-        "p2": config.p2,
-        "seed": config.seed,
-        "dtype": config.dtype,
-    }
-    torch_model = impls.torch.mlp.MLP(*sizes, **make)
-    jax_model = impls.jax.mlp.MLP(*sizes, **make)
-    numpy_model = impls.numpy.mlp.MLP(*sizes, **make)
-    torch_optimizer = impls.torch.train.SGD(torch_model.parameters(), lr=config.lr)
-    jax_optimizer = nnx.Optimizer(jax_model, impls.jax.train.sgd(config.lr), wrt=nnx.Param)
+    layers = (*sizes, 10, config.p1, config.p2)
+    torch_model = impls.torch.mlp.MLP(*layers, seed=config.seed, dtype=config.dtype)
+    jax_model = impls.jax.mlp.MLP(*layers, seed=config.seed, dtype=config.dtype)
+    numpy_model = impls.numpy.mlp.MLP(*layers, seed=config.seed, dtype=config.dtype)
+    torch_optimizer = impls.torch.train.make_optimizer(torch_model, config.lr)
+    jax_optimizer = impls.jax.train.make_optimizer(jax_model, config.lr)
     jax_step = nnx.jit(impls.jax.train.train_step)
 
     differences: list[float] = []
@@ -162,23 +160,24 @@ def lockstep(config: Config, data: Data, source: str, on_epoch: Callable[[str], 
             )
             differences.append(abs(torch_loss.item() - jax_loss.item()))
 
-        # NumPy computes what both frameworks' weights give under masks that it replays itself.
+        # NumPy replays two masks, and computes the logits of both frameworks' weights under them.
         shapes = [(len(test_images), width) for width in sizes[1:]]
         keep = masks_of_numpy(config, shapes, len(differences), source)
         torch_logits = torch_model(torch.from_numpy(test_images), keep=to_torch(keep))
         jax_logits = jax_model(jnp.asarray(test_images), keep=keep)
-        forward = 0.0
+        logit_difference = 0.0
         for weights, logits in (
             (torch_model.get_weights(), torch_logits.detach().numpy()),
             (jax_model.get_weights(), np.asarray(jax_logits)),
         ):
             numpy_model.set_weights(weights)
-            ours = numpy_model(test_images, training=True, keep=keep)
-            forward = max(forward, float(np.abs(ours - logits).max()))
-        worst_numpy = max(worst_numpy, forward)
+            numpy_logits = numpy_model(test_images, training=True, keep=keep)
+            difference = float(np.abs(numpy_logits - logits).max())
+            logit_difference = max(logit_difference, difference)
+        worst_numpy = max(worst_numpy, logit_difference)
         on_epoch(
             f"{epoch:5}  {torch_loss.item():17.12f}  {jax_loss.item():17.12f}"
-            f"  {max(differences[first:]):16.3e}  {forward:15.3e}"
+            f"  {max(differences[first:]):16.3e}  {logit_difference:15.3e}"
         )
 
     torch_weights, jax_weights = torch_model.get_weights(), jax_model.get_weights()
@@ -190,12 +189,14 @@ def lockstep(config: Config, data: Data, source: str, on_epoch: Callable[[str], 
         impls.jax.evaluate.evaluate(jax_model, jnp.asarray(test_images), jnp.asarray(test_labels)),
         impls.numpy.evaluate.evaluate(numpy_model, test_images, test_labels),
     )
-    torch_right, jax_right, numpy_right = (round(a * len(test_labels)) for _, a in scores)
+    torch_correct, jax_correct, numpy_correct = (
+        round(accuracy * len(test_labels)) for _, accuracy in scores
+    )
     return Difference(
         np.array(differences),
         max(float(np.abs(torch_weights[n] - jax_weights[n]).max()) for n in torch_weights),
         worst_numpy,
-        (torch_right, jax_right, numpy_right),
+        (torch_correct, jax_correct, numpy_correct),
     )
 
 
@@ -222,42 +223,44 @@ def plot(differences: dict[str, np.ndarray], dtype: str, path: Path) -> None:
 
 
 def main() -> None:
-    """Print a table per source of masks, and the largest loss difference of all as last line."""
+    """Print a table for each source of masks. The last line is the largest loss difference."""
     with one_line_errors():
-        flags = parse(LockstepConfig)
+        flags = parse(LockstepConfig, "experiments.lockstep")
         config = Config(
             epochs=flags.epochs,
             batch_size=flags.batch_size,
             lr=flags.lr,
-            hidden1=flags.hidden1,
-            hidden2=flags.hidden2,
+            hidden_1=flags.hidden_1,
+            hidden_2=flags.hidden_2,
             seed=flags.seed,
             dtype=flags.dtype,
         )
         data = load(flags.data)
         if flags.plot and flags.plot.suffix not in (".png", ".svg"):
             raise InputError(f"plot must end in .png or .svg, got {flags.plot}")
-    print(f"{data.source}; {config.epochs} epochs in {config.dtype}")
+    print(f"{data.summary}; {config.epochs} epochs in {config.dtype}")
     losses: dict[str, np.ndarray] = {}
-    kept = True
+    within_limits = True
     for source in ("jax", "torch") if flags.masks == "both" else (flags.masks,):
         print(f"\nmasks drawn by {source}, used by both")
-        print("epoch    torch, last loss     JAX, last loss   max |difference|  NumPy's forward")
+        print("epoch   torch, last loss     JAX, last loss    max |difference|  NumPy's logits")
         with jax.enable_x64(config.dtype == "float64"):
-            found = lockstep(config, data, source, print)
-        losses[source] = found.loss_per_step
-        apart = np.flatnonzero(found.loss_per_step > PARTED)
-        print(f"max |weight difference| = {found.weights:.3e}")
-        print(f"max |logit difference to NumPy| = {found.numpy:.3e}")
-        print("correct test images: torch {}, JAX {}, NumPy {}".format(*found.correct))
+            difference = lockstep(config, data, source, print)
+        losses[source] = difference.loss_per_step
+        apart = np.flatnonzero(difference.loss_per_step > VISIBLE)
+        print(f"max |weight difference| = {difference.weights:.3e}")
+        print(f"max |logit difference to NumPy| = {difference.numpy:.3e}")
+        print("correct test images: torch {}, JAX {}, NumPy {}".format(*difference.correct))
         if len(apart):
-            print(f"losses differ by more than {PARTED:g} from step {apart[0]} on")
-        kept &= found.loss_per_step.max() <= LOSS_LIMIT and found.weights <= WEIGHT_LIMIT
-        kept &= len(set(found.correct)) == 1
+            print(f"losses differ by more than {VISIBLE:g} from step {apart[0]} on")
+        within_limits &= (
+            difference.loss_per_step.max() <= LOSS_LIMIT and difference.weights <= WEIGHT_LIMIT
+        )
+        within_limits &= len(set(difference.correct)) == 1
     if flags.plot:
         plot(losses, config.dtype, flags.plot)
     print(f"\nmax |loss difference| = {max(values.max() for values in losses.values()):.3e}")
-    if config.dtype == "float64" and not kept:
+    if config.dtype == "float64" and not within_limits:
         raise SystemExit(1)
 
 

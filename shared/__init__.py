@@ -1,4 +1,4 @@
-"""What is neutral: configuration, data, initial weights, batch order, weight files, run logs.
+"""What belongs to no framework: settings, data, initial weights, batch order, files, commands.
 
-Nothing here imports PyTorch or JAX, so that neither framework can lean on the other.
+Nothing here imports PyTorch or JAX.
 """

@@ -1,36 +1,32 @@
-"""The checks that all three dropouts make, with one wording for all of them."""
+"""The checks that all three dropouts make, and the error for what a user gave and we cannot use."""
 
 import numbers
 from typing import Any
 
 
-def check_probability(p: Any, name: str = "p") -> float:
-    """Return the probability `p` as a Python float.
+class InputError(ValueError):
+    """A flag, a file or a device cannot be used. The commands print it and exit with status 2."""
+
+
+def check_probability(p: Any, name: str = "p") -> None:
+    """Check that `p`, the probability of dropping a unit, is a real number in [0, 1].
 
     Args:
-        p: the probability of dropping a unit, a real number in [0, 1].
+        p: the value to check.
         name: what to call it in the error message.
 
     Raises:
-        TypeError: `p` is not a real number (a bool, a string, an array or a tensor, say).
+        TypeError: `p` is not a real number (it is a bool, a string or an array, for example).
         ValueError: `p` is NaN or lies outside [0, 1].
     """
     # Not an assert: `python -O` removes those.
     if isinstance(p, bool) or not isinstance(p, numbers.Real):
         raise TypeError(f"{name} must be a real number, got {type(p).__name__}")
-    if not 0 <= p <= 1:  # type: ignore[operator]  # untyped, but ordered; a NaN is neither
+    if not 0 <= p <= 1:  # type: ignore[operator]  # numbers.Real has no ordering for mypy
         raise ValueError(f"{name} must be in [0, 1], got {p}")
-    return float(p)
 
 
 def check_floating(is_floating: bool, dtype: Any) -> None:
-    """Raise TypeError unless `is_floating`: x / (1 - p) has no meaning in the integers."""
+    """Raise TypeError unless `is_floating`: integers cannot hold x / (1 - p)."""
     if not is_floating:
         raise TypeError(f"dropout needs a real floating-point x, got {dtype}")
-
-
-def check_source(source: Any, name: str, example: str) -> Any:
-    """Return the source of randomness; raise ValueError if there is none to draw a mask from."""
-    if source is None:
-        raise ValueError(f"dropout in training needs randomness: pass {name}={example}")
-    return source

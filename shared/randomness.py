@@ -1,28 +1,28 @@
 """Every random thing is a pure function of (seed, purpose, epoch, step, layer).
 
-There is no state to save, so there is nothing to restore after a crash. Initial weights and
-batch order are drawn here, with NumPy, so that every framework starts from the same numbers
-and sees the same batches. Masks come from each framework's own source, started from the seed
-(JAX) or from `step_seed` (PyTorch).
+So a run has no random state that would have to be saved. Initial weights and batch order are drawn
+here, with NumPy, so that every framework starts from the same numbers and sees the same batches.
+Each framework draws its own masks: JAX from keys made from the seed, PyTorch from generators that
+`step_seed` seeds.
 """
 
 import math
 
 import numpy as np
 
-# Purposes: streams with different purposes have nothing in common, whatever the seed.
+# Purposes. Random numbers for different purposes are independent, whatever the seed.
 INITIAL_WEIGHTS, EPOCH_ORDER, STEP_SEED = range(3)
 
 
 def initial_weights(
     inputs: int, hidden1: int, hidden2: int, outputs: int, *, seed: int, dtype: str = "float32"
 ) -> dict[str, np.ndarray]:
-    """Draw the weights a network starts from, uniform within 1 / sqrt(fan_in).
+    """Draw the weights that a network starts from, uniform between -b and b, b = 1 / sqrt(fan_in).
 
     Args:
         inputs, hidden1, hidden2, outputs: sizes of the layers.
         seed: a whole number, not negative.
-        dtype: of the arrays returned; float32 and float64 are the same draws, rounded.
+        dtype: of the arrays returned. float32 are the float64 numbers, rounded.
 
     Returns:
         `linear_1.weight` of shape (hidden1, inputs), `linear_1.bias` of shape (hidden1,), and
@@ -42,10 +42,10 @@ def initial_weights(
 
 
 def epoch_order(n: int, *, seed: int, epoch: int) -> np.ndarray:
-    """Return the order, int64 (n,), in which an epoch visits its n examples, each once."""
+    """Return the order in which an epoch visits the n examples, int64 (n,), each of them once."""
     return np.random.default_rng([seed, EPOCH_ORDER, epoch]).permutation(n)
 
 
 def step_seed(seed: int, step: int) -> int:
-    """Return 32 bits that start the mask generator of a step, counted from 0 over the run."""
+    """Return the seed of the masks of a step, 32 bits. Steps are counted from 0 over the run."""
     return int(np.random.SeedSequence([seed, STEP_SEED, step]).generate_state(1)[0])

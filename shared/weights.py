@@ -1,19 +1,20 @@
-"""Weight files: safetensors, with PyTorch's names and layout, whoever wrote them."""
+"""Weight files: safetensors with PyTorch's names and layout, whichever framework wrote them."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from shared.config import InputError
+from shared.checks import InputError
 
 NAMES = tuple(f"linear_{layer}.{kind}" for layer in (1, 2, 3) for kind in ("weight", "bias"))
 
 
 def save_weights(path: Path, weights: Mapping[str, np.ndarray]) -> None:
-    """Write the six arrays, each weight as (out, in), to `path`, whole or not at all."""
+    """Write the six arrays to `path`, each weight as (out, in), completely or not at all."""
     unfinished = path.with_name(path.name + ".unfinished")
     contiguous = {name: np.ascontiguousarray(weights[name]) for name in NAMES}
     unfinished.write_bytes(safetensors.numpy.save(contiguous))
@@ -24,7 +25,7 @@ def load_weights(path: Path) -> dict[str, np.ndarray]:
     """Read the six arrays of a weight file.
 
     Raises:
-        InputError: there is no such file, or it is not the weights of this network.
+        InputError: there is no such file, or it does not hold the weights of this network.
     """
     try:
         weights = safetensors.numpy.load_file(path)
@@ -40,7 +41,7 @@ def load_weights(path: Path) -> dict[str, np.ndarray]:
 
 
 def layer_sizes(weights: Mapping[str, np.ndarray]) -> tuple[int, int, int, int]:
-    """Return (inputs, hidden1, hidden2, outputs) of a set of weights.
+    """Return (inputs, hidden_1, hidden_2, outputs) of a set of weights.
 
     Raises:
         InputError: an array is missing, unknown, of another dtype than float32 or float64, not
@@ -55,8 +56,16 @@ def layer_sizes(weights: Mapping[str, np.ndarray]) -> tuple[int, int, int, int]:
     for layer in (1, 2, 3):
         weight, bias = weights[f"linear_{layer}.weight"], weights[f"linear_{layer}.bias"]
         if bias.ndim != 1 or weight.shape != (len(bias), sizes[-1]) or weight.size == 0:
-            raise InputError(f"linear_{layer}: {weight.shape} and {bias.shape} do not fit")
+            raise InputError(
+                f"linear_{layer}: a weight {weight.shape} and a bias {bias.shape} do not fit "
+                f"each other and {sizes[-1]} inputs"
+            )
         sizes.append(weight.shape[0])
     if not all(np.isfinite(array).all() for array in weights.values()):
         raise InputError("the weights are not all finite")
     return sizes[0], sizes[1], sizes[2], sizes[3]
+
+
+def dtype_of(weights: Mapping[str, np.ndarray]) -> Literal["float32", "float64"]:
+    """Return the dtype of a set of weights that `layer_sizes` accepts."""
+    return "float64" if weights["linear_1.weight"].dtype == np.float64 else "float32"

@@ -1,4 +1,4 @@
-"""One small face for three frameworks, so that each test is written once."""
+"""One interface to the three frameworks, so that each test is written once."""
 
 import dataclasses
 from types import ModuleType
@@ -13,6 +13,7 @@ import torch
 import impls.jax.dropout
 import impls.jax.evaluate
 import impls.jax.mlp
+import impls.jax.runtime
 import impls.jax.train
 import impls.numpy.dropout
 import impls.numpy.evaluate
@@ -20,6 +21,7 @@ import impls.numpy.mlp
 import impls.torch.dropout
 import impls.torch.evaluate
 import impls.torch.mlp
+import impls.torch.runtime
 import impls.torch.train
 
 # float32 + float64 is an error instead of a silent change of precision.
@@ -28,16 +30,17 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 @dataclasses.dataclass(frozen=True)
 class Adapter:
-    """A framework: its four modules, and how to make and read its arrays."""
+    """A framework: its modules, and how to make and read its arrays."""
 
     name: str
     dropout: ModuleType
     mlp: ModuleType
     evaluate: ModuleType
     train: ModuleType | None
+    runtime: ModuleType | None
 
     def array(self, values: Any, dtype: str | None = None) -> Any:
-        """Make an array of the framework, keeping the dtype of NumPy values unless told."""
+        """Make an array of the framework. Without a dtype, that of the NumPy values is kept."""
         values = np.asarray(values)
         if self.name == "torch":
             tensor = torch.tensor(values.tolist() if values.dtype == ml_dtypes.bfloat16 else values)
@@ -46,7 +49,7 @@ class Adapter:
         return jnp.asarray(values) if self.name == "jax" else values
 
     def numpy(self, array: Any) -> np.ndarray:
-        """Read an array of the framework; bfloat16 comes as float32, which holds it exactly."""
+        """Read an array of the framework; bfloat16 becomes float32, which holds it exactly."""
         if self.name == "torch":
             array = array.detach()
             return (array.float() if array.dtype == torch.bfloat16 else array).numpy()
@@ -54,7 +57,7 @@ class Adapter:
         return array.astype(np.float32) if array.dtype == ml_dtypes.bfloat16 else array
 
     def source(self, seed: int) -> dict[str, Any]:
-        """Make the source of randomness, under the name that the framework gives it."""
+        """Return a source of randomness, as the keyword argument that the framework calls it."""
         if self.name == "torch":
             return {"generator": torch.Generator().manual_seed(seed)}
         if self.name == "jax":
@@ -63,8 +66,7 @@ class Adapter:
 
     def keep(self, shape: tuple[int, ...], p: float, seed: int) -> Any:
         """Draw a mask."""
-        device = {"device": "cpu"} if self.name == "torch" else {}
-        return self.dropout.sample_keep(shape, p, **self.source(seed), **device)
+        return self.dropout.sample_keep(shape, p, **self.source(seed))
 
     def gradient(self, function: Any, x: Any) -> np.ndarray:
         """Return the gradient of the sum of function(x)."""
@@ -76,9 +78,21 @@ class Adapter:
 
 
 TORCH = Adapter(
-    "torch", impls.torch.dropout, impls.torch.mlp, impls.torch.evaluate, impls.torch.train
+    "torch",
+    impls.torch.dropout,
+    impls.torch.mlp,
+    impls.torch.evaluate,
+    impls.torch.train,
+    impls.torch.runtime,
 )
-JAX = Adapter("jax", impls.jax.dropout, impls.jax.mlp, impls.jax.evaluate, impls.jax.train)
-NUMPY = Adapter("numpy", impls.numpy.dropout, impls.numpy.mlp, impls.numpy.evaluate, None)
+JAX = Adapter(
+    "jax",
+    impls.jax.dropout,
+    impls.jax.mlp,
+    impls.jax.evaluate,
+    impls.jax.train,
+    impls.jax.runtime,
+)
+NUMPY = Adapter("numpy", impls.numpy.dropout, impls.numpy.mlp, impls.numpy.evaluate, None, None)
 ALL = (TORCH, JAX, NUMPY)
 WITH_GRADIENT = (TORCH, JAX)

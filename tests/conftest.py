@@ -4,11 +4,11 @@ import secrets
 import numpy as np
 import pytest
 
-from shared import data
+from shared import data, idx
 from tests.contract.backends import BACKENDS
 
 SEED = pytest.StashKey[int]()  # that the random numbers of the contract are drawn from
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")  # no test leaves compiled code behind
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")  # tests do not write to the user's cache
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,14 +55,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module")
 def quick_compilation():
-    """Where no rounding is at stake: have JAX compile fast rather than well."""
+    """Let JAX compile quickly instead of well, for tests in which rounding plays no part."""
     import jax
 
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
-    jax.clear_caches()  # what was compiled so must not serve the other tests
+    jax.clear_caches()  # other tests must not use what was compiled like this
 
 
 @pytest.fixture
@@ -72,8 +72,8 @@ def contract_seed(pytestconfig: pytest.Config) -> int:
 
 @pytest.fixture
 def full_data() -> data.Data:
-    """The full data; its absence is a failure where REQUIRE_FULL_DATA says it is there."""
-    if os.environ.get("REQUIRE_FULL_DATA") or data.DEBIAN.exists():
+    """The full data. If REQUIRE_FULL_DATA is set, the test fails without it, else it is skipped."""
+    if os.environ.get("REQUIRE_FULL_DATA") or data.PACKAGE_FOLDER.exists():
         return data.load("full")
     pytest.skip("the full data is not on this machine: apt-get install dataset-fashion-mnist")
 
@@ -87,15 +87,15 @@ def small_data() -> data.Data:
         sample.train_labels[:600],
         sample.test_images[:200],
         sample.test_labels[:200],
-        source="small",
+        name="small",
     )
 
 
 @pytest.fixture
 def small_folder(tmp_path, small_data):
-    """The same as a folder of four IDX files."""
+    """The small data as a folder of four IDX files."""
     folder = tmp_path / "small"
-    data._write_folder(folder, small_data)
+    idx.write_folder(folder, small_data)
     return folder
 
 

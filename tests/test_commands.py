@@ -1,8 +1,8 @@
-"""The commands as a user types them, right and wrong."""
+"""The commands as a user types them, with good and with bad flags."""
 
+import importlib
 import json
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -12,14 +12,15 @@ import pytest
 
 import experiments.article
 import experiments.compare
+import experiments.train_both
 from shared.data import FOLDER_VARIABLE
 from shared.randomness import initial_weights
 from shared.weights import load_weights, save_weights
-from tests.adapters import ALL, WITH_GRADIENT, Adapter
+from tests.adapters import ALL, JAX, TORCH, WITH_GRADIENT, Adapter
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 ROOT = Path(__file__).parents[1]
-TRAIN = ("--epochs", "1", "--hidden1", "16", "--hidden2", "16")
+TRAIN = ("--epochs", "1", "--hidden-1", "16", "--hidden-2", "16")
 
 
 def run(
@@ -33,7 +34,7 @@ def run(
 
 @pytest.fixture(scope="module")
 def compiled_once(tmp_path_factory) -> dict[str, str]:
-    """What one process of JAX compiled, the next one finds."""
+    """Settings under which a process of JAX finds what another one compiled."""
     return {
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -42,7 +43,7 @@ def compiled_once(tmp_path_factory) -> dict[str, str]:
 
 
 def call(monkeypatch: pytest.MonkeyPatch, main, *words: object) -> None:
-    """Run a command in this process, which saves seconds of importing."""
+    """Run a command in this process, because importing takes seconds."""
     monkeypatch.setattr(sys, "argv", ["command", *map(str, words)])
     main()
 
@@ -69,7 +70,9 @@ def test_train_in_both_forms_from_any_folder(
     out = tmp_path / "run"
     result = run(*start, *TRAIN, "--data", small_folder, "--out", out, cwd=cwd, env=compiled_once)
     assert (result.returncode, result.stderr) == (0, "")
-    assert re.search(r"^epoch +1  train loss [\d.]+ .* s$", result.stdout, re.M), result.stdout
+    assert re.search(r"^epoch  train loss .*\n +1( +\d+\.\d+){5}$", result.stdout, re.M), (
+        result.stdout
+    )
     assert load_weights(out / "weights.safetensors")["linear_1.weight"].shape == (16, 784)
 
 
@@ -81,14 +84,14 @@ def test_log_and_weights(trainable: Adapter, monkeypatch, small_folder, tmp_path
     assert header["config"]["epochs"] == 2
     assert header["config"]["p2"] == 0.5
     assert trainable.name in header["versions"]
-    assert "600 + 200" in header["data"]
+    assert header["data"] == str(small_folder)
+    assert header["images"] == "600 + 200"
     assert [record["epoch"] for record in records] == [1, 2]
     assert list(records[0]) == (
         ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
     )
     assert sorted(path.name for path in out.iterdir()) == ["log.jsonl", "weights.safetensors"]
-    lines = capsys.readouterr().out
-    assert lines.count("epoch  ") == 2
+    assert len(re.findall(r"^ +[12]( +\d+\.\d+){5}$", capsys.readouterr().out, re.M)) == 2
 
     # The same command again, the same bytes.
     weights = (out / "weights.safetensors").read_bytes()
@@ -108,29 +111,32 @@ def test_log_and_weights(trainable: Adapter, monkeypatch, small_folder, tmp_path
 
 def test_defaults_are_the_article_s(trainable: Adapter, monkeypatch):
     configs = []
-    monkeypatch.setattr("shared.runs.parse", lambda kind, **d: configs.append(kind(**d)) or exit(0))
+    monkeypatch.setattr(
+        "shared.cli.parse", lambda kind, module, **d: configs.append(kind(**d)) or exit(0)
+    )
     with pytest.raises(SystemExit):
         call(monkeypatch, trainable.train.main)
     (config,) = configs
     assert (config.epochs, config.batch_size, config.lr) == (10, 256, 0.5)
-    assert (config.p1, config.p2, config.hidden1, config.hidden2) == (0.2, 0.5, 256, 256)
+    assert (config.p1, config.p2, config.hidden_1, config.hidden_2) == (0.2, 0.5, 256, 256)
     assert (config.seed, config.data, config.dtype) == (0, "auto", "float32")
     assert config.out == Path("runs") / trainable.name
 
 
 def refusal(monkeypatch, capsys, main, *words: object) -> str:
-    """Run a command that must end with status 2 and one line; return the line."""
+    """Run a command that must end with status 2. Return what it printed on stderr, unwrapped."""
     with pytest.raises(SystemExit) as stop:
         call(monkeypatch, main, *words)
     printed = capsys.readouterr()
     assert stop.value.code == 2
-    assert printed.err.count("\n") == 1
-    assert printed.err.startswith("error: ")
-    return printed.err
+    assert "Traceback" not in printed.err
+    return " ".join(re.sub(r"[│╭╮╰╯─|]|[+-]{5,}", " ", printed.err).split())
 
 
+# A wrong flag, and what must be in the explanation.
 BAD_FLAGS = {
     "--foo 1": "--foo",
+    "--epohcs 3": "Perhaps you meant: --epochs INT",
     "--epochs": "--epochs",
     "--epochs x": "--epochs",
     "--epochs 0": "epochs must be in 1 ... 1000000000, got 0",
@@ -140,8 +146,8 @@ BAD_FLAGS = {
     "--lr -1": "lr must be",
     "--p1 1.5": "p1 must be in [0, 1], got 1.5",
     "--p2 nan": "p2 must be in [0, 1], got nan",
-    "--hidden1 0": "hidden1 must be",
-    "--hidden2 -3": "hidden2 must be",
+    "--hidden-1 0": "hidden_1 must be",
+    "--hidden-2 -3": "hidden_2 must be",
     "--seed -1": "seed must be",
     "--seed 4294967296": "seed must be",
     "--resize 0": "resize must be",
@@ -156,7 +162,10 @@ BAD_FLAGS = {
 @pytest.mark.parametrize("words", BAD_FLAGS)
 def test_a_bad_train_flag(trainable: Adapter, words: str, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert BAD_FLAGS[words] in refusal(monkeypatch, capsys, trainable.train.main, *words.split())
+    said = refusal(monkeypatch, capsys, trainable.train.main, *words.split())
+    assert BAD_FLAGS[words] in said
+    if "/" not in words and "device" not in words:
+        assert f"python -m impls.{trainable.name}.train --help" in said
 
 
 def test_bad_evaluate_flags_and_files(framework: Adapter, monkeypatch, capsys, tmp_path):
@@ -174,24 +183,27 @@ def test_bad_evaluate_flags_and_files(framework: Adapter, monkeypatch, capsys, t
     save_weights(path, initial_weights(783, 8, 8, 10, seed=0))
     assert "square" in refused("--weights", path, "--data", "sample")
     save_weights(path, initial_weights(784, 8, 8, 5, seed=0))
-    assert "does not fit" in refused("--weights", path, "--data", "sample")
+    assert "has 5 outputs, but the labels go up to 9" in refused(
+        "--weights", path, "--data", "sample"
+    )
 
 
-def test_a_bad_flag_shows_no_traceback_from_outside():
-    result = run("-m", "impls.torch.train", "--p1", "7")
+def test_an_input_error_is_one_line_from_outside():
+    result = run("-m", "impls.torch.train", "--data", "/no/such")
     assert result.returncode == 2
-    assert result.stderr == "error: p1 must be in [0, 1], got 7.0 (see --help)\n"
+    assert result.stderr.startswith("error: no train-images-idx3-ubyte or")
+    assert result.stderr.count("\n") == 1
 
 
-def test_a_bad_flag_is_one_plain_line_on_a_terminal():
-    ours, theirs = pty.openpty()  # in colour, if stdout is a terminal
-    result = subprocess.run(
-        [sys.executable, "-m", "impls.numpy.evaluate", "--weights", "w", "--foo", "1"],
-        cwd=ROOT, stdout=theirs, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    os.close(ours)
-    os.close(theirs)
-    assert result.stderr == "error: Unrecognized options: --foo, 1 (see --help)\n"
+@pytest.mark.parametrize(
+    "module", ["impls.torch.train", "impls.jax.evaluate", "experiments.compare"]
+)
+def test_usage_names_the_module(module: str, monkeypatch, capsys):
+    main = importlib.import_module(module).main
+    with pytest.raises(SystemExit) as stop:
+        call(monkeypatch, main, "--help")
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: python -m {module} ")
 
 
 def test_a_bad_device_leaves_an_older_log_alone(
@@ -205,25 +217,52 @@ def test_a_bad_device_leaves_an_older_log_alone(
     assert (tmp_path / "log.jsonl").read_bytes() == log
 
 
-def test_a_newline_in_a_path_is_still_one_line(trainable: Adapter, monkeypatch, capsys):
-    assert "a b" in refusal(monkeypatch, capsys, trainable.train.main, "--data", "/no/a\nb")
+def test_a_newline_in_a_path_is_still_one_line(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        call(monkeypatch, TORCH.train.main, "--data", "/no/a\nb")
+    assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_the_sample_is_announced_by_the_command(tmp_path):
-    env = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "HTTP_PROXY": "http://127.0.0.1:9"}
-    env.pop(FOLDER_VARIABLE, None)
+def test_the_first_run_without_data_or_network(tmp_path):
+    """`make train` on such a machine: one notice, both networks, a picture and a summary."""
+    env = {
+        "XDG_CACHE_HOME": str(tmp_path),
+        "http_proxy": "http://127.0.0.1:9",
+        "HTTP_PROXY": "http://127.0.0.1:9",
+        FOLDER_VARIABLE: "",
+    }
+    out = tmp_path / "runs"
     code = (
-        "import sys, pathlib, shared.data as d; d.DEBIAN = pathlib.Path('/nowhere');"
-        f"sys.argv = ['train', *{TRAIN!r}, '--out', {str(tmp_path / 'run')!r}];"
-        "import impls.torch.train as t; t.main()"
+        "import sys, pathlib, shared.data as d; d.PACKAGE_FOLDER = pathlib.Path('/nowhere');"
+        "d._from_apt = lambda: d._run(['no-apt-get'], '/');"
+        f"sys.argv = ['train', *{TRAIN!r}, '--epochs', '2', '--out', {str(out)!r}];"
+        "import experiments.train_both as t; t.main()"
     )
-    env["http_proxy"] = "http://127.0.0.1:9"
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=env
-    )
+    result = run("-c", code, env=env)
     assert result.returncode == 0, result.stderr
-    assert "SAMPLE" in result.stderr
-    assert "torch: sample: 10,000 + 2,000 images" in result.stdout
+    assert result.stderr.count("SAMPLE") == 1
+    assert "torch: sample: 10,240 + 2,000 images" in result.stdout
+    assert "trained in PyTorch and in JAX, on 10,240 images for 2 epochs" in result.stdout
+    assert "NumPy   read both weight files and got exactly as many test" in result.stdout
+    assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("torch", "jax"):
+        assert re.search(
+            rf"  {'PyTorch' if name == 'torch' else 'JAX'} +\d+\.\d\d% of", result.stdout
+        )
+        header, *_ = (out / name / "log.jsonl").read_text().splitlines()
+        assert json.loads(header)["data"] == "sample"  # where the setting was auto
+
+
+def test_the_summary_says_when_numpy_disagrees(monkeypatch, small_folder, tmp_path, capsys):
+    real = experiments.compare.evaluate_weights
+    monkeypatch.setattr(
+        experiments.compare, "evaluate_weights", lambda *a: (real(*a)[0], real(*a)[1] + 0.005)
+    )
+    with pytest.raises(SystemExit) as stop:
+        call(monkeypatch, experiments.train_both.main, *TRAIN, "--data", small_folder,
+             "--out", tmp_path)  # fmt: skip
+    assert stop.value.code == 1
+    assert "did NOT get as many test images right" in capsys.readouterr().out
 
 
 def test_a_resized_network_is_scored_on_resized_images(
@@ -234,27 +273,45 @@ def test_a_resized_network_is_scored_on_resized_images(
     call(monkeypatch, trainable.evaluate.main, "--weights", tmp_path / "weights.safetensors",
          "--data", small_folder)  # fmt: skip
     record = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
-    right = round(record["test_accuracy"] * 200)
-    assert f"({right} of 200)" in capsys.readouterr().out
+    correct = round(record["test_accuracy"] * 200)
+    assert f"({correct} of 200)" in capsys.readouterr().out
 
 
 def test_compare(monkeypatch, small_folder, tmp_path, capsys):
     runs = [tmp_path / adapter.name for adapter in WITH_GRADIENT]
     for adapter, out in zip(WITH_GRADIENT, runs, strict=True):
         call(monkeypatch, adapter.train.main, *TRAIN, "--data", small_folder, "--out", out)
+    capsys.readouterr()
     call(monkeypatch, experiments.compare.main, *runs)
-    assert capsys.readouterr().out.count(" agree ") == 2
-    # Other weights than those that were scored: NumPy finds out.
+    said = capsys.readouterr().out
+    assert said.count("yes, ") == 2
+    assert "NumPy scores the same" in said.splitlines()[0]
+    assert said.splitlines()[-1] == "all settings of the runs are the same"
+
+    # Other settings are named.
+    words = ("--lr", "0.1", "--seed", "7", "--data", small_folder, "--out", runs[1])
+    call(monkeypatch, JAX.train.main, *TRAIN, *words)
+    capsys.readouterr()
+    call(monkeypatch, experiments.compare.main, *runs)
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "the runs differ in lr: 0.5, 0.1",
+        "the runs differ in seed: 0, 7",
+    ]
+
+    # Other weights than those of the run: NumPy scores them differently.
     save_weights(runs[0] / "weights.safetensors", initial_weights(784, 16, 16, 10, seed=9))
     with pytest.raises(SystemExit) as stop:
         call(monkeypatch, experiments.compare.main, *runs)
     assert stop.value.code == 1
-    assert capsys.readouterr().out.count(" DIFFER ") == 1
-    for text in ("not json", "", "[]", "{}", '{"config": null}', '{"config": {"data": 1}}\n{}'):
+    assert capsys.readouterr().out.count("NO, ") == 1
+    good = (runs[0] / "log.jsonl").read_text().splitlines()
+    for text in ("not json", "", "[]", "{}", '{"config": null}', f"{good[0]}\n{{}}"):
         (runs[0] / "log.jsonl").write_text(text)
         assert "not the log of a run" in refusal(
             monkeypatch, capsys, experiments.compare.main, *runs
         )
+    (runs[0] / "log.jsonl").write_text(good[0])
+    assert "no epoch is finished" in refusal(monkeypatch, capsys, experiments.compare.main, *runs)
 
 
 def test_article(monkeypatch, small_folder, capsys):

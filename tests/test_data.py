@@ -3,27 +3,34 @@
 import gzip
 import hashlib
 import http.server
+import itertools
+import os
+import shutil
+import subprocess
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from shared import data
-from shared.config import InputError
-from shared.data import FILES, FULL_SHA256, load, to_inputs
+from shared.checks import InputError
+from shared.data import load, to_arrays, to_inputs
+from shared.idx import FILES, FULL_SHA256
 
 
 @pytest.fixture
 def nowhere(monkeypatch, tmp_path):
-    """A machine without the data: no variable, an empty cache, no Debian package, no network."""
+    """A machine without the data: no variable, an empty cache, no package, no network, no apt."""
     from shared.fashion_mnist.fashion_mnist_dataset_builder import Builder
 
     monkeypatch.delenv(data.FOLDER_VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(data, "DEBIAN", tmp_path / "no-package")
+    monkeypatch.setattr(data, "PACKAGE_FOLDER", tmp_path / "no-package")
     monkeypatch.setattr(Builder, "URL", "http://127.0.0.1:9/")  # the discard port: refused
+    monkeypatch.setenv("PATH", str(tmp_path / "no-programs"))
 
 
 def write_idx(folder, train, test, compress=False):
@@ -61,15 +68,28 @@ def test_full_loads_in_half_a_second_after_first_use(full_data):
 
 
 def test_sample_is_the_first_of_each_class(full_data):
+    # Training: the first 1,000 of each class in their original order, then the next 24.
     sample = load("sample")
-    for split, count in (("train", 1_000), ("test", 200)):
+    for split, parts in (("train", (0, 1_000, 1_024)), ("test", (0, 200))):
         labels = getattr(full_data, f"{split}_labels")
-        chosen = np.sort(np.concatenate([np.flatnonzero(labels == c)[:count] for c in range(10)]))
+        chosen = np.concatenate(
+            [
+                np.sort(np.concatenate([np.flatnonzero(labels == c)[a:b] for c in range(10)]))
+                for a, b in itertools.pairwise(parts)
+            ]
+        )
         np.testing.assert_array_equal(getattr(sample, f"{split}_labels"), labels[chosen])
         np.testing.assert_array_equal(
             getattr(sample, f"{split}_images"), getattr(full_data, f"{split}_images")[chosen]
         )
     assert "Zalando" in (data.SAMPLE / "LICENSE").read_text()
+
+
+def test_sample_has_no_short_last_batch_and_equally_many_of_each_class():
+    sample = load("sample")
+    assert len(sample.train_images) % 256 == 0
+    assert np.bincount(sample.train_labels).tolist() == [1_024] * 10
+    assert np.bincount(sample.test_labels).tolist() == [200] * 10
 
 
 def test_inputs_are_float32_from_0_to_1():
@@ -79,13 +99,22 @@ def test_inputs_are_float32_from_0_to_1():
     np.testing.assert_array_equal(inputs, np.float32([[0, 51 / 255, 1, 1]]))
 
 
+def test_arrays_for_a_network(small_data):
+    train, train_labels, test, test_labels = to_arrays(small_data, "float64")
+    assert (train.shape, test.shape) == ((600, 784), (200, 784))
+    assert train.dtype == test.dtype == np.float64
+    np.testing.assert_array_equal(train, to_inputs(small_data.train_images))  # the same numbers
+    np.testing.assert_array_equal(train_labels, small_data.train_labels)
+    np.testing.assert_array_equal(test_labels, small_data.test_labels)
+
+
 @pytest.mark.parametrize("compress", [False, True])
 def test_a_folder(tmp_path, compress: bool):
     write_idx(tmp_path, tiny(5), tiny(3), compress)
     loaded = load(str(tmp_path))
     np.testing.assert_array_equal(loaded.train_images, tiny(5)[0])
     np.testing.assert_array_equal(loaded.test_labels, tiny(3)[1])
-    assert loaded.source == f"{tmp_path}: 5 + 3 images"
+    assert loaded.summary == f"{tmp_path}: 5 + 3 images"
 
 
 def test_bad_folders(tmp_path):
@@ -112,7 +141,7 @@ def test_bad_folders(tmp_path):
     write_idx(tmp_path, (tiny(5)[0][:, :20], tiny(5)[1]), tiny(3))
     refused("not square")
     write_idx(tmp_path, (tiny(5)[0], tiny(5)[1] + 6), tiny(3))
-    refused("a label over 9")
+    refused("has the label 10; labels must be 0 to 9")
 
 
 def test_full_refuses_other_data(nowhere, monkeypatch, tmp_path):
@@ -137,16 +166,16 @@ def test_full_cannot_be_had(nowhere):
 
 def test_auto_falls_back_with_a_notice_no_one_can_miss(nowhere, capsys):
     loaded = load("auto")
-    assert len(loaded.train_images) == 10_000
-    assert loaded.source.startswith("sample")
+    assert len(loaded.train_images) == 10_240
+    assert loaded.name == "sample"
     notice = capsys.readouterr().err
     assert notice.count("!" * 78) == 2
-    for word in ("SAMPLE", "cannot reach", "dataset-fashion-mnist", data.FOLDER_VARIABLE):
+    for word in ("SAMPLE", "cannot reach", "no apt-get", "apt-get install", data.FOLDER_VARIABLE):
         assert word in notice
 
 
 def test_auto_takes_the_full_data_without_a_word(full_data, capsys):
-    assert load("auto").source == full_data.source
+    assert load("auto").name == full_data.name == "full"
     assert capsys.readouterr() == ("", "")
 
 
@@ -254,8 +283,58 @@ def test_a_download_of_other_bytes_is_refused(mirror, capsys):
     mirror[name] = gzip.compress(gzip.decompress(mirror[name])[:-1] + b"\x03")
     with pytest.raises(InputError, match="tensorflow-datasets failed"):
         load("full")
-    assert load("auto").source.startswith("sample")
+    assert load("auto").name == "sample"
     assert "SAMPLE" in capsys.readouterr().err
+
+
+@pytest.fixture
+def apt(nowhere, monkeypatch, tmp_path, small_folder):
+    """An apt-get that gives Debian's package with the small data in it, and the real dpkg-deb."""
+    if not (dpkg := shutil.which("dpkg-deb", path=os.defpath)):
+        pytest.skip("not a Debian machine: there is no dpkg-deb")
+    package = tmp_path / "package"
+    shutil.copytree(small_folder, package / "usr/share/not-installed")
+    (package / "DEBIAN").mkdir()
+    (package / "DEBIAN/control").write_text(
+        f"Package: {data.PACKAGE}\nVersion: 1\nArchitecture: all\n"
+        "Maintainer: nobody <nobody@example.org>\nDescription: small\n"
+    )
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    file = programs / "small_1_all.deb"
+    env = {"PATH": os.defpath}
+    subprocess.run([dpkg, "--build", package, file], check=True, capture_output=True, env=env)
+    script = programs / "apt-get"
+    script.write_text(f'#!/bin/sh\n[ "$*" = "download {data.PACKAGE}" ] && cp {file} .\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.defpath}")
+    monkeypatch.setattr(data, "PACKAGE_FOLDER", Path("/usr/share/not-installed"))
+    expected = {f: hashlib.sha256((small_folder / f).read_bytes()).hexdigest() for f in FILES}
+    monkeypatch.setattr(data, "FULL_SHA256", expected)
+    return script
+
+
+def test_the_package_is_fetched_without_installing_it(apt, small_data, capsys, tmp_path):
+    loaded = load("full")
+    np.testing.assert_array_equal(loaded.train_images, small_data.train_images)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "fetched with apt-get download dataset-fashion-mnist" in said
+    apt.unlink()  # from now on there is only the cache
+    assert load("full").name == "full"
+    assert capsys.readouterr().err == ""
+
+
+def test_a_package_of_other_bytes_is_refused(apt, monkeypatch):
+    monkeypatch.setattr(data, "FULL_SHA256", FULL_SHA256)
+    with pytest.raises(InputError, match="SHA-256 differs"):
+        load("full")
+
+
+def test_a_failing_apt_gives_its_reason(apt):
+    apt.write_text("#!/bin/sh\necho 'E: Unable to locate package' >&2\nexit 100\n")
+    with pytest.raises(InputError, match=r"apt-get download .*: E: Unable to locate package"):
+        load("full")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -270,7 +349,7 @@ def test_a_broken_proxy_is_one_more_reason_for_the_sample(nowhere, monkeypatch, 
     monkeypatch.setenv("http_proxy", proxy)
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    assert load("auto").source.startswith("sample")
+    assert load("auto").name == "sample"
     assert "SAMPLE" in capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""A short lockstep: the proof itself is `make lockstep`, ten epochs on the full data."""
+"""A short lockstep. The proof itself is `make lockstep`: ten epochs on the full data."""
 
 import re
 import sys
@@ -7,7 +7,7 @@ import pytest
 
 import experiments.lockstep
 
-QUICK = ("--epochs", "2", "--hidden1", "32", "--hidden2", "24")
+QUICK = ("--epochs", "2", "--hidden-1", "32", "--hidden-2", "24")
 
 
 def lockstep(monkeypatch, *words: object) -> None:
@@ -15,18 +15,18 @@ def lockstep(monkeypatch, *words: object) -> None:
     experiments.lockstep.main()
 
 
-def test_float64_stays_together_on_either_source_of_masks(monkeypatch, small_folder, capsys):
+def test_float64_agrees_with_the_masks_of_either_framework(monkeypatch, small_folder, capsys):
     lockstep(monkeypatch, *QUICK, "--data", small_folder)
     text = capsys.readouterr().out
     assert text.count("masks drawn by") == 2
     last = re.fullmatch(r"max \|loss difference\| = (\S+)", text.splitlines()[-1])
     assert last, text
     assert float(last[1]) <= 1e-13
-    for right in re.findall(r"torch (\d+), JAX (\d+), NumPy (\d+)", text):
-        assert len(set(right)) == 1
+    for correct in re.findall(r"torch (\d+), JAX (\d+), NumPy (\d+)", text):
+        assert len(set(correct)) == 1
 
 
-def test_float32_drifts_and_is_drawn(monkeypatch, small_folder, tmp_path, capsys):
+def test_float32_drifts_apart_and_is_drawn(monkeypatch, small_folder, tmp_path, capsys):
     picture = tmp_path / "a" / "lockstep.png"
     words = ("--data", small_folder, "--dtype", "float32", "--masks", "jax", "--plot", picture)
     lockstep(monkeypatch, *QUICK, *words)
@@ -39,8 +39,10 @@ def test_float32_drifts_and_is_drawn(monkeypatch, small_folder, tmp_path, capsys
 def test_a_difference_is_found(monkeypatch, small_folder, capsys, broken: str):
     real = experiments.lockstep.torch_sample_keep
     if broken == "loss":  # JAX trains with another learning rate
-        sgd = experiments.lockstep.impls.jax.train.sgd
-        monkeypatch.setattr("impls.jax.train.sgd", lambda lr: sgd(lr + 1e-9))
+        make_optimizer = experiments.lockstep.impls.jax.train.make_optimizer
+        monkeypatch.setattr(
+            "impls.jax.train.make_optimizer", lambda model, lr: make_optimizer(model, lr + 1e-9)
+        )
         with pytest.raises(SystemExit) as stop:
             lockstep(monkeypatch, *QUICK, "--data", small_folder, "--masks", "jax")
         assert stop.value.code == 1

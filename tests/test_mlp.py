@@ -4,7 +4,6 @@ import contextlib
 
 import jax
 import numpy as np
-import optax
 import pytest
 import torch
 from flax import nnx
@@ -14,15 +13,15 @@ from shared.weights import NAMES
 from tests.adapters import JAX, NUMPY, TORCH, Adapter
 from tests.conftest import largest_difference
 
-# No two sizes alike, so that a transposed weight cannot pass.
+# All sizes differ, so that a transposed weight cannot pass.
 SIZES = (784, 61, 37, 10)
 N = 64
 LR = 0.5
 
-# float32: a dot product of 784 terms carries a rounding error of about sqrt(784) * 2**-24 = 2e-6
-# of the size of its terms, and three layers and their backward pass some 6 of these in a row:
-# 1e-5, in numbers that are all of order 1 or below. Ten steps at lr 0.5 add up ten gradients of
-# such an error, times 0.5, and feed it back through a network that may double it a few times.
+# float32: a dot product of 784 terms of size 1 has a rounding error of about sqrt(784) * 2**-24 =
+# 2e-6. Three layers, forward and backward, are six such products in a row, so 1e-5 is allowed for
+# one pass. Ten steps at a learning rate of 0.5 add ten gradients with such errors, and the network
+# may double an error a few times: 1e-4 is allowed.
 TOLERANCE = {"float64": (1e-10, 1e-10), "float32": (1e-5, 1e-4)}  # one pass, ten steps
 
 
@@ -37,7 +36,7 @@ def arrays(dtype: str):
 
 
 def one_pass(dtype: str) -> dict[str, dict[str, np.ndarray]]:
-    """Logits, loss and every gradient of each framework, as in a weight file."""
+    """Return logits, loss and every gradient of each framework, named as in a weight file."""
     x, labels, keep = arrays(dtype)
     results: dict[str, dict[str, np.ndarray]] = {}
 
@@ -56,7 +55,7 @@ def one_pass(dtype: str) -> dict[str, dict[str, np.ndarray]]:
         return JAX.evaluate.cross_entropy(logits, labels), logits
 
     (loss, logits), gradient = nnx.value_and_grad(loss_and_logits, has_aux=True)(model)
-    holder = JAX.mlp.MLP(*SIZES, dtype=dtype)  # reads gradients as if they were weights
+    holder = JAX.mlp.MLP(*SIZES, dtype=dtype)  # get_weights of gradients
     nnx.update(holder, gradient)
     results["jax"] = {"logits": np.asarray(logits), "loss": np.asarray(loss)}
     results["jax"] |= holder.get_weights()
@@ -91,7 +90,7 @@ def test_ten_steps(dtype: str):
     losses: dict[str, list[float]] = {"torch": [], "jax": []}
 
     model = TORCH.mlp.MLP(*SIZES, dtype=dtype)
-    optimizer = torch.optim.SGD(model.parameters(), lr=LR)
+    optimizer = TORCH.train.make_optimizer(model, LR)
     for keep in masks:
         keep = tuple(torch.tensor(k) for k in keep)
         loss, _ = TORCH.train.train_step(
@@ -101,7 +100,7 @@ def test_ten_steps(dtype: str):
 
     with x64(dtype):
         twin = JAX.mlp.MLP(*SIZES, dtype=dtype)
-        twin_optimizer = nnx.Optimizer(twin, optax.sgd(LR), wrt=nnx.Param)
+        twin_optimizer = JAX.train.make_optimizer(twin, LR)
         for keep in masks:
             loss, _ = JAX.train.train_step(twin, twin_optimizer, x, labels, keep=keep)
             losses["jax"].append(loss.item())
@@ -115,7 +114,7 @@ def test_ten_steps(dtype: str):
 
 
 def test_masks_are_per_layer_and_per_example(framework: Adapter):
-    # A linear network of ones shows its masks: no two examples, no two layers drop alike.
+    # These weights show both masks in the logits. All examples and both layers have other masks.
     width = 32
     sizes = (4, width, width, width)
     weights = {n: np.zeros_like(w) for n, w in initial_weights(*sizes, seed=0).items()}

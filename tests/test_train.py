@@ -1,4 +1,4 @@
-"""train(): every example once, the same seed the same bytes, and the two frameworks together."""
+"""train(): every example once, the same bytes for the same seed, and equality of the frameworks."""
 
 import dataclasses
 import os
@@ -10,16 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-import impls.jax.train
-import impls.torch.mlp
-import impls.torch.train
+from shared.checks import InputError
 from shared.config import Config
 from shared.data import to_inputs
 from shared.randomness import epoch_order, step_seed
+from shared.records import slow_epochs_note
 from tests.adapters import JAX, TORCH, Adapter
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-QUICK = Config(epochs=2, hidden1=32, hidden2=16)
+QUICK = Config(epochs=2, hidden_1=32, hidden_2=16)
 
 
 def without_seconds(history):
@@ -27,8 +26,8 @@ def without_seconds(history):
 
 
 def test_every_example_exactly_once_the_short_last_batch_included(trainable: Adapter, small_data):
-    # With lr 0 and no dropout nothing changes, and the epoch's mean loss and accuracy are those
-    # of the whole training set: a batch missed, repeated or weighted wrongly would show.
+    # With lr 0 and no dropout, the mean loss and accuracy of an epoch are those of the whole
+    # training set. A batch that is left out, repeated or wrongly weighted would change them.
     config = dataclasses.replace(QUICK, lr=0.0, p1=0.0, p2=0.0, dtype="float64")
     result = trainable.train.train(config, small_data)
     images, labels = to_inputs(small_data.train_images), small_data.train_labels
@@ -45,7 +44,7 @@ def test_batches_of_other_sizes(trainable: Adapter, small_data, batch_size: int)
     assert np.isfinite(result.history[0]["train_loss"])
 
 
-def test_epoch_order_is_a_permutation_of_its_own():
+def test_each_epoch_has_another_order_and_each_step_another_seed():
     orders = [epoch_order(600, seed=s, epoch=e) for s, e in ((0, 1), (0, 2), (1, 1))]
     for order in orders:
         np.testing.assert_array_equal(np.sort(order), np.arange(600))
@@ -86,7 +85,7 @@ def test_same_seed_same_bytes_another_seed_another_run(trainable: Adapter, small
 def test_dropout_is_on_in_training_and_masks_change_from_step_to_step(
     trainable: Adapter, small_data
 ):
-    # lr 0, and one image 600 times over: nothing differs between two epochs but the masks.
+    # With lr 0 and 600 copies of one image, two epochs differ in nothing but the masks.
     same = dataclasses.replace(
         small_data,
         train_images=np.repeat(small_data.train_images[:1], 600, axis=0),
@@ -98,7 +97,7 @@ def test_dropout_is_on_in_training_and_masks_change_from_step_to_step(
     assert first["test_loss"] == second["test_loss"]
 
 
-def test_without_dropout_the_two_frameworks_are_one(small_data):
+def test_without_dropout_the_two_frameworks_agree(small_data):
     config = dataclasses.replace(QUICK, epochs=3, p1=0.0, p2=0.0, dtype="float64")
     a, b = (adapter.train.train(config, small_data) for adapter in (TORCH, JAX))
     for x, y in zip(without_seconds(a.history), without_seconds(b.history), strict=True):
@@ -116,25 +115,46 @@ def test_no_global_state_changes(trainable: Adapter, small_data):
     assert not jax.config.jax_enable_x64
 
 
-def test_training_again_compiles_nothing(small_data):
-    compiled = []
-    config = dataclasses.replace(QUICK, lr=0.25)
-    JAX.train.train(config, small_data)
+@pytest.fixture
+def compilations():
+    """A list to which JAX adds an entry for each compilation."""
+    compiled: list[str] = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
     )
-    try:
-        JAX.train.train(dataclasses.replace(config, seed=5), small_data)
-        assert compiled == []
-        JAX.train.train(dataclasses.replace(config, hidden1=33), small_data)
-        assert compiled, "the listener does hear a compilation"
-    finally:
-        jax.monitoring.clear_event_listeners()
+    yield compiled
+    jax.monitoring.clear_event_listeners()
+
+
+def test_another_learning_rate_or_seed_compiles_nothing(small_data, compilations):
+    JAX.train.train(dataclasses.replace(QUICK, lr=0.25), small_data)
+    compilations.clear()
+    weights = [
+        JAX.train.train(dataclasses.replace(QUICK, lr=lr, seed=seed), small_data).weights
+        for lr, seed in ((0.1, 0), (0.2, 0), (0.3, 2**32 - 1))
+    ]
+    assert compilations == []
+    assert len({w["linear_3.bias"].tobytes() for w in weights}) == 3, "the rate has no effect"
+    JAX.train.train(dataclasses.replace(QUICK, hidden_1=33), small_data)
+    assert compilations, "a compilation is not counted"
+
+
+def test_the_learning_rate_of_jax_is_exact_in_float64(small_data):
+    config = dataclasses.replace(QUICK, lr=0.1, epochs=1, dtype="float64", p1=0.0, p2=0.0)
+    a, b = (adapter.train.train(config, small_data).weights for adapter in (TORCH, JAX))
+    np.testing.assert_allclose(a["linear_1.weight"], b["linear_1.weight"], rtol=0, atol=1e-14)
+
+
+def test_training_ends_where_on_epoch_returns_true(trainable: Adapter, small_data):
+    config = dataclasses.replace(QUICK, epochs=5)
+    result = trainable.train.train(config, small_data, lambda record: record["epoch"] == 2)
+    assert [record["epoch"] for record in result.history] == [1, 2]
+    full = trainable.train.train(dataclasses.replace(config, epochs=2), small_data)
+    assert full.weights["linear_2.weight"].tobytes() == result.weights["linear_2.weight"].tobytes()
 
 
 def test_it_learns(trainable: Adapter):
-    # 250 divides 10,000: a last batch of 16 would make its step, and the result, a lottery.
-    history = trainable.train.train(Config(epochs=5, batch_size=250, data="sample")).history
+    history = trainable.train.train(Config(epochs=5, data="sample")).history
     assert history[-1]["test_accuracy"] > 0.7
     assert history[-1]["train_loss"] < history[0]["train_loss"]
 
@@ -144,58 +164,43 @@ def test_resized_images(trainable: Adapter, small_folder):
     assert trainable.train.train(config).weights["linear_1.weight"].shape == (32, 196)
 
 
-def test_gradient_descent_is_pytorchs_own():
-    ours, theirs = (impls.torch.mlp.MLP(20, 16, 12, 10, seed=3) for _ in range(2))
-    optimizers = (
-        impls.torch.train.SGD(ours.parameters(), 0.3),
-        torch.optim.SGD(theirs.parameters(), 0.3),
-    )
-    images, labels = torch.rand(8, 20), torch.arange(8)
-    for step in range(3):
-        for model, optimizer in zip((ours, theirs), optimizers, strict=True):
-            generator = torch.Generator().manual_seed(step)
-            impls.torch.train.train_step(model, optimizer, images, labels, generator=generator)
-    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
-        assert torch.equal(a, b)
+@pytest.mark.parametrize("precision", ["medium", "high", "highest"])
+def test_the_precision_is_set_during_the_run_and_put_back(trainable: Adapter, precision: str):
+    def current() -> str | None:
+        if trainable is TORCH:
+            return torch.get_float32_matmul_precision()
+        return jax.config.jax_default_matmul_precision
+
+    before = current()
+    with trainable.runtime.runtime(Config(precision=precision)):
+        assert current() == ("default" if (trainable, precision) == (JAX, "medium") else precision)
+    assert current() == before
+    with pytest.raises(ZeroDivisionError), trainable.runtime.runtime(Config(precision=precision)):
+        raise ZeroDivisionError
+    assert current() == before
 
 
-def test_training_in_pytorch_does_not_import_its_compiler(small_folder):
-    code = (
-        "import sys; from impls.torch.train import train; from shared.config import Config;"
-        f"train(Config(epochs=1, data={str(small_folder)!r}));"
-        "assert 'torch._dynamo' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_train_computes_in_the_runtime(trainable: Adapter, small_data, monkeypatch):
+    entered = []
+    real = trainable.train.runtime
+    monkeypatch.setattr(trainable.train, "runtime", lambda c: entered.append(c) or real(c))
+    config = dataclasses.replace(QUICK, epochs=1)
+    trainable.train.train(config, small_data)
+    assert entered == [config]
 
 
-def test_precision_is_the_frameworks_own_and_is_put_back(monkeypatch, small_data):
-    seen = []
-    step = impls.torch.train.train_step
+def test_a_bad_device_is_refused(trainable: Adapter):
+    with pytest.raises(InputError, match="no device 'nonsense'"):
+        trainable.train.train(Config(device="nonsense", data="sample"))
 
-    def spy(*args, **kwargs):
-        seen.append(torch.get_float32_matmul_precision())
-        return step(*args, **kwargs)
 
-    monkeypatch.setattr(impls.torch.train, "train_step", spy)
-    config = dataclasses.replace(QUICK, precision="medium")
-    TORCH.train.train(config, small_data)
-    assert set(seen) == {"medium"}
-    assert torch.get_float32_matmul_precision() == "highest"
-    seen.clear()
-
-    def jax_spy(*args, **kwargs):
-        seen.append(jax.config.jax_default_matmul_precision)
-        return jax_step(*args, **kwargs)
-
-    jax_step = impls.jax.train.train_step
-    monkeypatch.setattr(impls.jax.train, "train_step", jax_spy)
-    for precision in ("medium", "high", "highest"):
-        # Other sizes each time, so that nothing is found compiled.
-        hidden1 = 20 + len(precision)
-        JAX.train.train(
-            dataclasses.replace(config, precision=precision, hidden1=hidden1), small_data
-        )
-    assert list(dict.fromkeys(seen)) == ["default", "high", "highest"]
+def test_compiled_code_is_kept_and_the_settings_are_put_back(monkeypatch, tmp_path):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    before = jax.config.jax_compilation_cache_dir
+    with JAX.runtime.compiled_code_on_disk():
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "dropout-three-ways" / "jax")
+    assert jax.config.jax_compilation_cache_dir == before
 
 
 def test_a_second_start_of_jax_finds_what_was_compiled(small_folder, tmp_path):
@@ -205,3 +210,16 @@ def test_a_second_start_of_jax_finds_what_was_compiled(small_folder, tmp_path):
     subprocess.run([*command, "--out", tmp_path / "run"], env=environment, check=True)
     kept = list((tmp_path / "dropout-three-ways" / "jax").iterdir())
     assert any("train_epoch" in path.name for path in kept)
+
+
+def epochs_of(*seconds: float):
+    return [{"epoch": i, "seconds": s} for i, s in enumerate(seconds, 1)]
+
+
+def test_a_run_slower_than_its_own_quickest_epochs_says_so():
+    note = slow_epochs_note(epochs_of(9.0, 1.0, 3.0, 2.5))
+    assert note is not None
+    assert "the quickest epoch took 1.00 s, the mean 2.17 s" in note
+    assert "OMP_NUM_THREADS=1" in note
+    assert slow_epochs_note(epochs_of(9.0, 1.0, 1.5, 1.2)) is None  # the first may compile
+    assert slow_epochs_note(epochs_of(9.0, 1.0)) is None

@@ -1,13 +1,16 @@
 """Weight files: saved by one framework, read by the others; and what is not a weight file."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from shared.config import InputError
+from shared.checks import InputError
 from shared.randomness import initial_weights
 from shared.weights import load_weights, save_weights
-from tests.adapters import ALL, Adapter
+from tests.adapters import ALL, JAX, NUMPY, TORCH, Adapter
 
 SIZES = (16, 7, 5, 3)  # no two alike, so that a missed transpose shows
 
@@ -77,6 +80,23 @@ def test_what_is_not_a_weight_file(content: bytes, complaint: str, tmp_path):
     path.write_bytes(content)
     with pytest.raises(InputError, match=complaint):
         load_weights(path)
+
+
+def test_the_code_for_people_who_port_a_model_works(tmp_path, monkeypatch):
+    guide = (Path(__file__).parents[1] / "docs" / "porting.md").read_text()
+    to_torch, to_flax = re.findall(r"```python\n(.*?)```", guide, re.S)
+    weights = initial_weights(784, 256, 256, 10, seed=5)
+    for name in ("torch", "jax"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        save_weights(tmp_path / "runs" / name / "weights.safetensors", weights)
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(0).random((3, 784), np.float32)
+    ours = NUMPY.mlp.MLP(784, 256, 256, 10, seed=5)(x)
+    for code, adapter in ((to_torch, TORCH), (to_flax, JAX)):
+        names: dict = {}
+        exec(code, names)
+        logits = adapter.numpy(names["model"](adapter.array(x)))
+        np.testing.assert_allclose(logits, ours, atol=1e-6)
 
 
 def test_no_file(tmp_path):

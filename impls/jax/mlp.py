@@ -1,11 +1,11 @@
 """The multilayer perceptron of the article, in JAX and Flax.
 
-The network is told in impls/torch/mlp.py. What differs here: a key is passed at every call and
-split by hand, and Flax keeps a weight as its transpose, the kernel (in, out).
+The network is told in impls/torch/mlp.py. The difference: a key is passed to every call and split
+into one for each dropout, and Flax stores a weight as its transpose, the kernel (in, out).
 """
 
+import functools
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,10 @@ from jaxtyping import Bool, Float
 from impls.jax.dropout import Dropout
 from shared.randomness import initial_weights
 
+Inputs = Float[Array, "batch inputs"]
+Logits = Float[Array, "batch outputs"]
+Masks = tuple[Bool[Array, "batch hidden_1"], Bool[Array, "batch hidden_2"]]
+
 
 class MLP(nnx.Module):
     """784-256-256-10 by default, computing in the dtype of its weights."""
@@ -24,8 +28,8 @@ class MLP(nnx.Module):
     def __init__(
         self,
         inputs: int = 784,
-        hidden1: int = 256,
-        hidden2: int = 256,
+        hidden_1: int = 256,
+        hidden_2: int = 256,
         outputs: int = 10,
         p1: float = 0.2,
         p2: float = 0.5,
@@ -36,39 +40,32 @@ class MLP(nnx.Module):
         """Make the network.
 
         Args:
-            inputs, hidden1, hidden2, outputs: sizes of the layers.
+            inputs, hidden_1, hidden_2, outputs: sizes of the layers.
             p1, p2: probabilities of dropping a unit of the first and second hidden layer.
             seed: of the initial weights, as in shared/randomness.py.
             dtype: of the weights, float32 or float64.
         """
-        # DIFF: Flax draws weights from keys of its own; zeros are cheap, and replaced below.
-        made: dict[str, Any] = {"kernel_init": nnx.initializers.zeros, "rngs": nnx.Rngs(0)}
-        self.linear_1 = nnx.Linear(inputs, hidden1, **made)
-        self.linear_2 = nnx.Linear(hidden1, hidden2, **made)
-        self.linear_3 = nnx.Linear(hidden2, outputs, **made)
+        # DIFF initial weights: Flax always makes some. Zeros are the quickest, and replaced below.
+        zeros = nnx.initializers.zeros
+        linear = functools.partial(nnx.Linear, kernel_init=zeros, rngs=nnx.Rngs(0))
+        self.linear_1 = linear(inputs, hidden_1)
+        self.linear_2 = linear(hidden_1, hidden_2)
+        self.linear_3 = linear(hidden_2, outputs)
         self.dropout_1 = Dropout(p1)
         self.dropout_2 = Dropout(p2)
-        self.set_weights(initial_weights(inputs, hidden1, hidden2, outputs, seed=seed, dtype=dtype))
+        sizes = (inputs, hidden_1, hidden_2, outputs)
+        self.set_weights(initial_weights(*sizes, seed=seed, dtype=dtype))
 
-    def __call__(
-        self,
-        x: Float[Array, "batch inputs"],
-        *,
-        key: Array | None = None,
-        keep: tuple[Bool[Array, "batch hidden1"], Bool[Array, "batch hidden2"]] | None = None,
-    ) -> Float[Array, "batch outputs"]:
-        """Compute the logits.
+    def __call__(self, x: Inputs, *, key: Array | None = None, keep: Masks | None = None) -> Logits:
+        """Compute the logits, one row per example.
 
         Args:
             x: inputs, in the dtype of the weights.
-            key: in training, the source of both masks, split into one key for each.
+            key: in training, the source of both masks.
             keep: in training, the two masks ready-made, instead of a key.
-
-        Returns:
-            The logits, one row per example.
         """
         keep_1, keep_2 = keep or (None, None)
-        # DIFF: a key is a value; used for both layers, it would give both the same mask.
+        # DIFF randomness: a key for each layer. With one key, both would drop the same units.
         key_1, key_2 = (None, None) if key is None else jax.random.split(key)
         h1 = nnx.relu(self.linear_1(x))
         h1 = self.dropout_1(h1, key=key_1, keep=keep_1)
@@ -78,20 +75,21 @@ class MLP(nnx.Module):
 
     def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         """Take the weights, and with them the dtype, from arrays named as in a weight file."""
-        if jnp.asarray(bias := weights["linear_1.bias"]).dtype != bias.dtype:
-            # DIFF: without this switch JAX makes float32 of float64, and says nothing.
-            raise ValueError("float64 in JAX needs `with jax.enable_x64(True):` around it")
-        for name, layer in self._layers().items():
-            layer.kernel.set_value(jnp.asarray(weights[f"{name}.weight"].T))  # DIFF: (in, out)
-            layer.bias.set_value(jnp.asarray(weights[f"{name}.bias"]))
+        for name, array in weights.items():
+            value = jnp.asarray(array)
+            if value.dtype != array.dtype:  # DIFF float64: JAX would silently make it float32
+                raise ValueError("float64 in JAX needs `with jax.enable_x64(True):` around it")
+            layer, kind = name.split(".")
+            if kind == "weight":
+                getattr(self, layer).kernel.set_value(value.T)  # DIFF kernel: Flax has (in, out)
+            else:
+                getattr(self, layer).bias.set_value(value)
 
     def get_weights(self) -> dict[str, np.ndarray]:
         """Return copies of the weights, `linear_1.weight` (out, in) to `linear_3.bias` (out,)."""
         weights = {}
-        for name, layer in self._layers().items():
-            weights[f"{name}.weight"] = np.array(layer.kernel[...].T, order="C")
+        for name in ("linear_1", "linear_2", "linear_3"):
+            layer = getattr(self, name)
+            weights[f"{name}.weight"] = np.array(layer.kernel[...].T, order="C")  # DIFF kernel
             weights[f"{name}.bias"] = np.array(layer.bias[...])
         return weights
-
-    def _layers(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("linear_1", "linear_2", "linear_3")}

@@ -3,12 +3,7 @@
 python -m impls.jax.train --help
 """
 
-import contextlib
-import functools
-import os
 import time
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,27 +11,39 @@ import numpy as np
 import optax
 from flax import nnx
 from jax import Array
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
-from impls.jax.evaluate import choose_device, count_correct, cross_entropy, evaluate
-from impls.jax.mlp import MLP
+from impls.jax.evaluate import Labels, count_correct, cross_entropy, evaluate
+from impls.jax.mlp import MLP, Inputs, Masks
+from impls.jax.runtime import choose_device, compiled_code_on_disk, runtime
+from shared.cli import train_main
 from shared.config import Config
-from shared.data import Data, cache_folder, load, to_inputs
+from shared.data import Data, load, to_arrays
 from shared.randomness import epoch_order
-from shared.runs import TrainResult, epoch_record, train_main
+from shared.records import EpochRecord, OnEpoch, TrainResult, epoch_record
 
-PRECISION = {"highest": "highest", "high": "high", "medium": "default"}  # DIFF: JAX's own names
+Results = tuple[Float[Array, "*steps"], Int[Array, "*steps"]]
+
+# DIFF learning rate: `optax.sgd(lr)` would be compiled for each lr. This takes lr from its state.
+SGD = optax.inject_hyperparams(optax.sgd)(learning_rate=0.0)
+
+
+def make_optimizer(model: MLP, lr: float) -> nnx.Optimizer:
+    """Return stochastic gradient descent, without momentum or weight decay."""
+    optimizer = nnx.Optimizer(model, SGD, wrt=nnx.Param)
+    optimizer.opt_state.hyperparams["learning_rate"][...] = lr
+    return optimizer
 
 
 def train_step(
     model: MLP,
     optimizer: nnx.Optimizer,
-    images: Float[Array, "batch inputs"],
-    labels: Int[Array, " batch"],
+    images: Inputs,
+    labels: Labels,
     *,
     key: Array | None = None,
-    keep: tuple[Bool[Array, "batch hidden1"], Bool[Array, "batch hidden2"]] | None = None,
-) -> tuple[Float[Array, ""], Int[Array, ""]]:
+    keep: Masks | None = None,
+) -> Results:
     """Take one step of gradient descent on one batch.
 
     Args:
@@ -50,6 +57,7 @@ def train_step(
         Mean loss of the batch and number of correct examples, before the step, dropout on.
     """
 
+    # DIFF gradient: JAX differentiates functions, so the forward pass is written as one.
     def loss_and_logits(model: MLP) -> tuple[Array, Array]:
         logits = model(images, key=key, keep=keep)
         return cross_entropy(logits, labels), logits
@@ -59,136 +67,93 @@ def train_step(
     return loss, count_correct(logits, labels)
 
 
-@nnx.jit(static_argnames="batch_size")
+@nnx.jit(static_argnames="batch_size")  # DIFF loop: compiled once for each batch size
 def train_epoch(
     model: MLP,
     optimizer: nnx.Optimizer,
-    images: Float[Array, "n inputs"],
-    labels: Int[Array, " n"],
-    order: Int[Array, " n"],
-    *,
-    seed: np.uint32,
-    first_step: np.uint32,
+    images: Inputs,
+    labels: Labels,
+    order: Labels,
+    key: Array,
+    first_step: int,
     batch_size: int,
-) -> tuple[Float[Array, " steps"], Int[Array, " steps"]]:
+) -> Results:
     """Visit every example once, in the order given, the short last batch included.
 
     Args:
         model, optimizer: changed in place.
         images, labels: all of them, on the device.
         order: which examples come first, second, ...
-        seed: of the run.
+        key: key of the run.
         first_step: how many steps the run took before this epoch.
         batch_size: examples in a step.
 
     Returns:
-        Mean loss of each step and number of correct examples of each step.
+        Mean loss and number of correct examples of each step.
     """
-    key = jax.random.key(seed)
-    # DIFF: inside jit values do not change; the state goes into a step and a new one comes out.
-    graph, state = nnx.split((model, optimizer))
+    graph, state = nnx.split((model, optimizer))  # DIFF state: a step takes and returns it
 
     def one_step(state: nnx.State, step_and_batch: tuple[Array, Array]):
         step, batch = step_and_batch
         model, optimizer = nnx.merge(graph, state)
-        loss, right = train_step(
-            model, optimizer, images[batch], labels[batch], key=jax.random.fold_in(key, step)
-        )
-        return nnx.state((model, optimizer)), (loss, right)
+        step_key = jax.random.fold_in(key, step)  # DIFF randomness: a key for each step
+        result = train_step(model, optimizer, images[batch], labels[batch], key=step_key)
+        return nnx.state((model, optimizer)), result
 
-    # DIFF: one compiled loop over the full batches, which have one shape; the short one after it.
+    # DIFF loop: one compiled loop over all full batches. The short batch has another shape.
     full = len(order) // batch_size
     batches = order[: full * batch_size].reshape(full, batch_size)
-    steps = first_step + jnp.arange(full, dtype=np.uint32)
+    steps = first_step + jnp.arange(full, dtype=jnp.uint32)
     state, (losses, correct) = jax.lax.scan(one_step, state, (steps, batches))
     if rest := len(order) % batch_size:
-        state, (loss, right) = one_step(state, (jnp.uint32(first_step + full), order[-rest:]))
-        losses, correct = jnp.append(losses, loss), jnp.append(correct, right)
+        state, (loss, count) = one_step(state, (first_step + jnp.uint32(full), order[-rest:]))
+        losses, correct = jnp.append(losses, loss), jnp.append(correct, count)
     nnx.update((model, optimizer), state)
     return losses, correct
 
 
-@functools.cache  # compiled code is found again by the identity of its optimizer
-def sgd(lr: float) -> optax.GradientTransformation:
-    """Return plain stochastic gradient descent, the same object for the same lr."""
-    return optax.sgd(lr)
-
-
-def train(
-    config: Config,
-    data: Data | None = None,
-    on_epoch: Callable[[dict[str, Any]], None] | None = None,
-) -> TrainResult:
+def train(config: Config, data: Data | None = None, on_epoch: OnEpoch | None = None) -> TrainResult:
     """Train a network, printing nothing and writing nothing.
 
     Args:
-        config: every setting; `config.out` is not used.
-        data: what `load(config.data)` gave, for callers who train more than once.
-        on_epoch: called with the record of each epoch when it ends.
+        config: every setting. `config.out` is not used.
+        data: what `load(config.data)` returned, for callers who train more than once.
+        on_epoch: called with the record of each epoch. Training ends early if it returns True.
 
     Returns:
         The records and the final weights.
     """
     data = data or load(config.data, resize=config.resize)
-    # DIFF: JAX has float64 only where it is asked for.
-    with (
-        jax.default_device(choose_device(config.device)),
-        jax.enable_x64(config.dtype == "float64"),
-        jax.default_matmul_precision(PRECISION[config.precision]),
-    ):
-        return _train(config, data, on_epoch)
-
-
-def _train(config: Config, data: Data, on_epoch: Callable[[dict[str, Any]], None] | None):
-    images = jnp.asarray(to_inputs(data.train_images), config.dtype)
-    labels = jnp.asarray(data.train_labels)
-    test_images = jnp.asarray(to_inputs(data.test_images), config.dtype)
-    test_labels = jnp.asarray(data.test_labels)
-    n, inputs = images.shape
-    sizes, rates = (inputs, config.hidden1, config.hidden2, 10), (config.p1, config.p2)
-    model = MLP(*sizes, *rates, seed=config.seed, dtype=config.dtype)
-    optimizer = nnx.Optimizer(model, sgd(config.lr), wrt=nnx.Param)
-    history = []
-    steps = 0
-    for epoch in range(1, config.epochs + 1):
-        started = time.perf_counter()
-        order = jnp.asarray(epoch_order(n, seed=config.seed, epoch=epoch))
-        # DIFF: numbers of a fixed width are arguments of the compiled code, not parts of it.
-        seed, first_step = np.uint32(config.seed), np.uint32(steps)
-        settings: dict[str, Any] = {
-            "seed": seed,
-            "first_step": first_step,
-            "batch_size": config.batch_size,
-        }
-        step_losses, step_correct = train_epoch(model, optimizer, images, labels, order, **settings)
-        # This waits until the device is done.
-        losses, correct = np.asarray(step_losses), np.asarray(step_correct)
-        seconds = time.perf_counter() - started
-        test = evaluate(model, test_images, test_labels)
-        record = epoch_record(
-            epoch, losses, correct, test, n=n, batch_size=config.batch_size, seconds=seconds
-        )
-        steps += len(losses)
-        history.append(record)
-        if on_epoch:
-            on_epoch(record)
-    return TrainResult(history, model.get_weights())
-
-
-def keep_compiled_code() -> None:
-    """Keep on disk what XLA compiles, so that the next start of this program need not wait."""
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
-        return
-    with contextlib.suppress(OSError):
-        (folder := cache_folder() / "jax").mkdir(parents=True, exist_ok=True)
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    with runtime(config):  # DIFF device: the default inside this block
+        images, labels, test_images, test_labels = map(jnp.asarray, to_arrays(data, config.dtype))
+        n, inputs = images.shape
+        sizes = (inputs, config.hidden_1, config.hidden_2, 10)
+        model = MLP(*sizes, config.p1, config.p2, seed=config.seed, dtype=config.dtype)
+        optimizer = make_optimizer(model, config.lr)
+        key = jax.random.key(config.seed)
+        history: list[EpochRecord] = []
+        steps = 0
+        for epoch in range(1, config.epochs + 1):
+            started = time.perf_counter()
+            order = jnp.asarray(epoch_order(n, seed=config.seed, epoch=epoch))
+            results = train_epoch(
+                model, optimizer, images, labels, order, key, steps, config.batch_size
+            )
+            losses, correct = (np.asarray(result) for result in results)  # waits for the device
+            seconds = time.perf_counter() - started
+            scores = evaluate(model, test_images, test_labels)
+            record = epoch_record(epoch, losses, correct, scores, n, config.batch_size, seconds)
+            history.append(record)
+            steps += len(losses)
+            if on_epoch and on_epoch(record):
+                break
+        return TrainResult(history, model.get_weights())
 
 
 def main() -> None:
     """Read the command line, train, print a line per epoch, write the log and the weights."""
-    keep_compiled_code()
-    train_main("jax", ("jax", "jaxlib", "flax", "optax"), train, choose_device)
+    with compiled_code_on_disk():  # DIFF loop: XLA needs seconds to compile it
+        train_main("jax", train, choose_device)
 
 
 if __name__ == "__main__":

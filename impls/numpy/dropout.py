@@ -1,9 +1,9 @@
 """Inverted dropout from scratch, in NumPy: the forward pass, as a check on the other two.
 
-The mathematics is told in impls/torch/dropout.py. What differs here: no gradient, no layer.
+The mathematics is told in impls/torch/dropout.py. There is no gradient and no layer.
 
 Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting",
-JMLR 15 (2014); scaled in training ("inverted") as in its section 10.
+JMLR 15 (2014). Its section 10 scales in training, as is done here ("inverted" dropout).
 """
 
 import numpy as np
@@ -11,68 +11,59 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from impls.numpy import prng
-from shared.checks import check_floating, check_probability, check_source
+from shared.checks import check_floating, check_probability
+
+Units = Float[ndarray, "*shape"]
+Mask = Bool[ndarray, "*shape"]
+NO_SOURCE = "dropout in training needs randomness: pass rng=, the same one at each call"
 
 
-def sample_keep(
-    shape: tuple[int, ...],
-    p: float,
-    *,
-    rng: prng.Source | None,
-) -> Bool[ndarray, "*shape"]:
+def sample_keep(shape: tuple[int, ...], p: float, *, rng: prng.Source) -> Mask:
     """Draw a mask: True, with probability 1 - p, where a unit is kept.
 
     Args:
-        shape: of the mask.
+        shape: shape of the mask.
         p: the probability of dropping a unit, in [0, 1].
-        rng: the source of randomness, NumPy's own or one of prng.py; the global one is never used.
-
-    Returns:
-        A boolean mask of that shape.
+        rng: the source of randomness: NumPy's own, or a key or a generator of prng.py.
 
     Raises:
         TypeError, ValueError: p is not a probability, or there is no rng.
     """
-    p = check_probability(p)
-    rng = check_source(rng, "rng", "numpy.random.default_rng(0)")
-    # float32 whatever x is: bfloat16 has so few numbers that 0 would come once in some hundreds.
-    u = prng.random(rng, shape)  # DIFF: NumPy takes its own rng, or replays that of a twin
-    return u >= np.float32(p)  # not u > p: u can be 0, and p = 0 must keep it
+    check_probability(p)
+    return _draw_keep(shape, p, rng)
 
 
-def apply_keep(
-    x: Float[ndarray, "*shape"], keep: Bool[ndarray, "*shape"], p: float
-) -> Float[ndarray, "*shape"]:
-    """Return x / (1 - p) where `keep` is True, exactly 0 elsewhere.
+def _draw_keep(shape: tuple[int, ...], p: float, rng: prng.Source | None) -> Mask:
+    if rng is None:
+        raise ValueError(NO_SOURCE)
+    # float32 for every x: a bfloat16 uniform is exactly 0 once in a few hundred draws.
+    # DIFF randomness: NumPy's own generator, or a replay of PyTorch's generator or of JAX's keys.
+    u = prng.random(rng, shape)
+    return u >= float(p)  # not u > p: u can be 0, and at p = 0 every unit is kept
+
+
+def apply_keep(x: Units, keep: Mask, p: float) -> Units:
+    """Return x / (1 - p) where `keep` is True, exactly 0 elsewhere, in the dtype of x.
 
     Args:
         x: activations.
-        keep: the mask; at p = 1 it has to be all False.
-        p: the probability with which units were dropped.
-
-    Returns:
-        An array of the shape and dtype of x.
+        keep: the mask. At p = 1 it has to be all False.
+        p: the probability with which units were dropped, in [0, 1].
     """
     # At p = 1 nothing is kept, and x / 0 would only raise a warning.
-    keep_rate = 1 - p if p < 1 else 1.0
-    # Select, not multiply: 0 * inf is NaN.
-    scalar = x.dtype.type  # DIFF: bfloat16, an extension of NumPy's, does not keep to itself
+    keep_rate = 1 - float(p) if p < 1 else 1.0
+    scalar = x.dtype.type  # DIFF bfloat16: NumPy would return float32 without these conversions
+    # Select, do not multiply by the mask: 0 * inf is NaN.
     return np.where(keep, x / scalar(keep_rate), scalar(0))
 
 
-def dropout(
-    x: Float[ndarray, "*shape"],
-    p: float,
-    *,
-    training: bool,
-    rng: prng.Source | None = None,
-) -> Float[ndarray, "*shape"]:
-    """Drop each unit of x with probability p and divide the others by 1 - p, in training.
+def dropout(x: Units, p: float, *, training: bool, rng: prng.Source | None = None) -> Units:
+    """In training, drop each unit of x with probability p and divide the others by 1 - p.
 
     Args:
         x: activations of any shape, float16, bfloat16 (of ml_dtypes), float32 or float64.
         p: the probability of dropping a unit, in [0, 1].
-        training: if False, x is returned as it is and no randomness is consumed.
+        training: if False, x is returned as it is and nothing is drawn.
         rng: the source of randomness, needed in training for 0 < p < 1.
 
     Returns:
@@ -82,13 +73,13 @@ def dropout(
         TypeError: x is not floating-point, or p is not a real number.
         ValueError: p is NaN or outside [0, 1], or there is no rng where one is needed.
     """
-    p = check_probability(p)
+    check_probability(p)
     check_floating(x.dtype.kind == "f" or x.dtype.name == "bfloat16", x.dtype)
     if not training or p == 0:
         return x
     if p == 1:
         return apply_keep(x, np.zeros_like(x, dtype=np.bool), p)
-    keep = sample_keep(x.shape, p, rng=rng)
+    keep = _draw_keep(x.shape, p, rng)
     return apply_keep(x, keep, p)
 
 

@@ -6,36 +6,32 @@ python -m impls.numpy.evaluate --weights runs/torch/weights.safetensors
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from numpy import ndarray
 
-from impls.numpy.mlp import MLP
-from shared.config import InputError
-from shared.runs import evaluate_main
-from shared.weights import layer_sizes
+from impls.numpy.mlp import MLP, Inputs, Logits
+from shared.checks import InputError
+from shared.cli import evaluate_main
+from shared.weights import dtype_of, layer_sizes
+
+Labels = Int[ndarray, " batch"]
 
 
-def cross_entropy(
-    logits: Float[ndarray, "batch classes"], labels: Int[ndarray, " batch"]
-) -> np.floating:
+def cross_entropy(logits: Logits, labels: Labels) -> np.floating:
     """Return the mean over the batch of -log softmax(logits)[label]."""
-    # log softmax does not change when all logits move together: from 0 down, exp is safe.
+    # Subtracting the largest logit does not change the softmax, and exp cannot overflow any more.
     logits = logits - logits.max(1, keepdims=True)
     log_softmax = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     return -log_softmax[np.arange(len(labels)), labels].mean()
 
 
-def count_correct(
-    logits: Float[ndarray, "batch classes"], labels: Int[ndarray, " batch"]
-) -> np.integer:
+def count_correct(logits: Logits, labels: Labels) -> np.integer:
     """Return for how many examples the largest logit is the label's."""
     return (logits.argmax(1) == labels).sum()
 
 
-def evaluate(
-    model: MLP, images: Float[ndarray, "n inputs"], labels: Int[ndarray, " n"]
-) -> tuple[float, float]:
-    """Score all images at once, with dropout off.
+def evaluate(model: MLP, images: Inputs, labels: Labels) -> tuple[float, float]:
+    """Score all images at once with dropout off.
 
     Args:
         model: the network.
@@ -46,29 +42,21 @@ def evaluate(
         Mean loss, and the fraction of images classified correctly.
     """
     logits = model(images)
-    correct = count_correct(logits, labels)
-    return cross_entropy(logits, labels).item(), correct.item() / len(labels)
+    loss, correct = cross_entropy(logits, labels), count_correct(logits, labels)
+    return loss.item(), correct.item() / len(labels)
 
 
 def evaluate_weights(
     weights: Mapping[str, np.ndarray], images: np.ndarray, labels: np.ndarray, device: str = "auto"
 ) -> tuple[float, float]:
     """Do the same from arrays: weights as in a weight file, float32 images, int64 labels."""
-    choose_device(device)
-    dtype = weights["linear_1.weight"].dtype
+    if device not in ("auto", "cpu"):
+        raise InputError(f"no device {device!r}: NumPy computes on the cpu only")
+    dtype = dtype_of(weights)
     model = MLP(*layer_sizes(weights))
     model.set_weights(weights)
-    return evaluate(model, images.astype(dtype), labels)
-
-
-def choose_device(name: str) -> None:
-    """Accept `auto` and `cpu`.
-
-    Raises:
-        InputError: there is no such device.
-    """
-    if name not in ("auto", "cpu"):
-        raise InputError(f"no device {name!r}: NumPy has only the cpu")
+    inputs = images.astype(dtype)
+    return evaluate(model, inputs, labels)
 
 
 def main() -> None:

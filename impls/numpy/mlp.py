@@ -1,7 +1,7 @@
 """The multilayer perceptron of the article, in NumPy: the forward pass, as a check.
 
-The network is told in impls/torch/mlp.py. What differs here: the linear maps and the ReLU are
-written out, training is an argument of the call, and there is no gradient.
+The network is told in impls/torch/mlp.py. The difference: the linear maps and the ReLU are written
+out, `training` is an argument of the call, and there is no gradient.
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,10 @@ from impls.numpy.dropout import apply_keep, dropout
 from shared.checks import check_probability
 from shared.randomness import initial_weights
 
+Inputs = Float[ndarray, "batch inputs"]
+Logits = Float[ndarray, "batch outputs"]
+Masks = tuple[Bool[ndarray, "batch hidden_1"], Bool[ndarray, "batch hidden_2"]]
+
 
 class MLP:
     """784-256-256-10 by default, computing in the dtype of its weights."""
@@ -22,8 +26,8 @@ class MLP:
     def __init__(
         self,
         inputs: int = 784,
-        hidden1: int = 256,
-        hidden2: int = 256,
+        hidden_1: int = 256,
+        hidden_2: int = 256,
         outputs: int = 10,
         p1: float = 0.2,
         p2: float = 0.5,
@@ -34,36 +38,36 @@ class MLP:
         """Make the network.
 
         Args:
-            inputs, hidden1, hidden2, outputs: sizes of the layers.
+            inputs, hidden_1, hidden_2, outputs: sizes of the layers.
             p1, p2: probabilities of dropping a unit of the first and second hidden layer.
             seed: of the initial weights, as in shared/randomness.py.
             dtype: of the weights, float32 or float64.
         """
-        self.p1 = check_probability(p1)
-        self.p2 = check_probability(p2)
-        self.set_weights(initial_weights(inputs, hidden1, hidden2, outputs, seed=seed, dtype=dtype))
+        check_probability(p1)
+        check_probability(p2)
+        self.p1, self.p2 = float(p1), float(p2)
+        sizes = (inputs, hidden_1, hidden_2, outputs)
+        self.set_weights(initial_weights(*sizes, seed=seed, dtype=dtype))
 
     def __call__(
         self,
-        x: Float[ndarray, "batch inputs"],
+        x: Inputs,
         *,
-        training: bool = False,
+        training: bool = False,  # DIFF mode: an argument, because there is no module
         rng: prng.Source | None = None,
-        keep: tuple[Bool[ndarray, "batch hidden1"], Bool[ndarray, "batch hidden2"]] | None = None,
-    ) -> Float[ndarray, "batch outputs"]:
-        """Compute the logits.
+        keep: Masks | None = None,
+    ) -> Logits:
+        """Compute the logits, one row per example.
 
         Args:
             x: inputs, in the dtype of the weights.
             training: whether dropout is on.
-            rng: in training, the source of both masks, drawn one after the other.
+            rng: in training, the source of both masks.
             keep: in training, the two masks ready-made, instead of an rng.
-
-        Returns:
-            The logits, one row per example.
         """
         keep_1, keep_2 = keep or (None, None)
-        rng_1, rng_2 = prng.for_layers(rng, 2)  # DIFF: split like JAX, or share like PyTorch
+        # DIFF randomness: a key is split as in JAX, a generator is shared as in PyTorch.
+        rng_1, rng_2 = prng.for_layers(rng, 2)
         h1 = np.maximum(self._linear(1, x), 0)
         h1 = self._drop(h1, self.p1, training, rng_1, keep_1)
         h2 = np.maximum(self._linear(2, h1), 0)

@@ -1,13 +1,13 @@
 """What a PRNG key is: the random sources of JAX and PyTorch, replayed in NumPy bit for bit.
 
-JAX's source is a function without memory. Its heart is the hash `threefry2x32`: it stirs a
-64-bit counter with a 64-bit key, and whoever does not know the key cannot tell the result from
-chance. The i-th number of a draw is the hash of i. A key is those 64 bits and nothing else, so the
-same key gives the same numbers for ever; to get others, derive another key: `split` and `fold_in`
-hash the key's children into being. Names and arguments below are those of `jax.random`.
+In JAX, a random number is a function of a key and an index. The function is `threefry2x32`, a hash
+of a 64-bit key and a 64-bit counter. Its results look random to anybody who does not know the key.
+The i-th number of a draw is the hash of i. A key is 64 bits and nothing else, so the same key
+always gives the same numbers. Other numbers need another key: `split` and `fold_in` derive new keys
+by hashing. The functions below have the names and arguments of those in `jax.random`.
 
-PyTorch's source is a machine with memory, the Mersenne Twister: 19937 bits of state that each
-draw moves on. Names at the end are those of `torch`.
+In PyTorch, a generator has a state, and each draw changes it. On the CPU it is the Mersenne
+Twister, with a state of 19937 bits. The last functions below have the names of those in `torch`.
 
 Sources: Salmon, Moraes, Dror and Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011;
 Matsumoto and Nishimura, "Mersenne Twister", ACM TOMACS 8 (1998).
@@ -34,7 +34,7 @@ def threefry2x32(key: ndarray, high: ndarray, low: ndarray) -> tuple[ndarray, nd
     """
     keys = (key[0], key[1], key[0] ^ key[1] ^ np.uint32(0x1BD11BDA))
     x0, x1 = high + keys[0], low + keys[1]
-    for group in range(5):  # five groups of four rounds, a part of the key after each
+    for group in range(5):  # five groups of four rounds, each followed by a part of the key
         for distance in ROTATIONS[group % 2]:
             x0 = x0 + x1
             x1 = (x1 << np.uint32(distance)) | (x1 >> np.uint32(32 - distance))
@@ -62,13 +62,13 @@ def split(key: ndarray, num: int = 2) -> ndarray:
 
 
 def fold_in(key: ndarray, data: int) -> ndarray:
-    """Return the new key uint32 (2,) that belongs to a number, such as the step of training."""
+    """Return a new key uint32 (2,) for a number, for example for the step of training."""
     high, low = np.zeros(1, np.uint32), np.array([data % 2**32], np.uint32)
     return np.concatenate(threefry2x32(key, high, low))
 
 
 def bits(key: ndarray, shape: tuple[int, ...] = (), dtype: type = np.uint32) -> ndarray:
-    """Return random bits as unsigned integers of 8, 16, 32 or 64 bits."""
+    """Return random bits as unsigned integers of a dtype of 8, 16, 32 or 64 bits."""
     high, low = _hash_counters(key, shape)
     if np.dtype(dtype) == np.uint64:
         return (high.astype(np.uint64) << np.uint64(32)) | low
@@ -78,8 +78,8 @@ def bits(key: ndarray, shape: tuple[int, ...] = (), dtype: type = np.uint32) -> 
 def uniform(key: ndarray, shape: tuple[int, ...] = (), dtype: type = np.float32) -> ndarray:
     """Return uniforms in [0, 1), float16, float32 or float64.
 
-    Random bits become the mantissa of a number in [1, 2), from which 1 is subtracted: a float32
-    is a multiple of 2**-23, and 0 is possible.
+    Random bits become the mantissa of a number in [1, 2), and then 1 is subtracted. So a float32
+    is a multiple of 2**-23, and it can be 0.
     """
     info = np.finfo(dtype)
     word = np.dtype(f"uint{info.bits}")
@@ -89,29 +89,32 @@ def uniform(key: ndarray, shape: tuple[int, ...] = (), dtype: type = np.float32)
 
 
 def bernoulli(key: ndarray, p: float = 0.5, shape: tuple[int, ...] = ()) -> ndarray:
-    """Return booleans, True with probability p, from uniforms in p's own dtype (float: float32)."""
+    """Return booleans, True with probability p.
+
+    The uniforms have the dtype of p. For a Python float that is float32.
+    """
     dtype = type(p) if isinstance(p, np.floating) else np.float32
     return uniform(key, shape, dtype) < dtype(p)
 
 
 class Generator:
-    """`torch.Generator("cpu")`: NumPy's own Mersenne Twister gives the very same words."""
+    """`torch.Generator("cpu")`. NumPy's Mersenne Twister gives the same 32-bit words."""
 
     def __init__(self) -> None:
         self.manual_seed(0)
 
     def manual_seed(self, seed: int) -> "Generator":
-        """Start anew; PyTorch takes the lower 32 bits of a seed."""
+        """Set the state from a seed. PyTorch uses the lower 32 bits of it."""
         self._words = np.random.RandomState(seed % 2**32)
         return self
 
     def words(self, n: int) -> ndarray:
-        """Return the next n words of 32 bits as uint64, and move on."""
+        """Return the next n words of 32 bits, as uint64 (n,)."""
         return self._words.randint(0, 2**32, n, dtype=np.uint32).astype(np.uint64)
 
 
 def rand(shape: tuple[int, ...], *, generator: Generator, dtype: type = np.float32) -> ndarray:
-    """Return uniforms in [0, 1): 24 bits of a word make a float32, 53 bits of two a float64."""
+    """Return uniforms in [0, 1). A float32 is made of 24 bits of a word, a float64 of 53 of two."""
     n = math.prod(shape)
     if np.dtype(dtype) == np.float64:
         high, low = generator.words(2 * n).reshape(n, 2).T
@@ -134,5 +137,5 @@ def random(rng: Source, shape: tuple[int, ...]) -> ndarray:
 
 
 def for_layers(rng: Source | None, layers: int) -> list[Source | None]:
-    """Return a source for each layer: a key is split, what has a memory can be shared."""
+    """Return a source for each layer. A key is split, but layers can share a generator."""
     return list(split(rng, layers)) if isinstance(rng, ndarray) else [rng] * layers

@@ -5,87 +5,70 @@ In training, each unit h of x becomes
     h' = 0            with probability p,
     h' = h / (1 - p)  otherwise,
 
-so that E[h'] = p * 0 + (1 - p) * h / (1 - p) = h: the next layer sees the same mean with and
+so that E[h'] = p * 0 + (1 - p) * h / (1 - p) = h. The next layer sees the same mean with and
 without dropout, and evaluation needs no correction. The variance added is h^2 p / (1 - p).
 
 Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting",
-JMLR 15 (2014); scaled in training ("inverted") as in its section 10.
+JMLR 15 (2014). Its section 10 scales in training, as is done here ("inverted" dropout).
 """
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from shared.checks import check_floating, check_probability, check_source
+from impls.torch.selection import select
+from shared.checks import check_floating, check_probability
+
+Units = Float[Tensor, "*shape"]
+Mask = Bool[Tensor, "*shape"]
+NO_SOURCE = "dropout in training needs randomness: pass generator=, the same one at each call"
 
 
-def sample_keep(
-    shape: tuple[int, ...],
-    p: float,
-    *,
-    generator: torch.Generator | None,
-    device: torch.device | str | None = None,
-) -> Bool[Tensor, "*shape"]:
+def sample_keep(shape: tuple[int, ...], p: float, *, generator: Generator) -> Mask:
     """Draw a mask: True, with probability 1 - p, where a unit is kept.
 
     Args:
-        shape: of the mask.
+        shape: shape of the mask.
         p: the probability of dropping a unit, in [0, 1].
-        generator: the source of randomness; the global one is never used.
-        device: where to draw, the generator's own kind of device.
-
-    Returns:
-        A boolean mask of that shape.
+        generator: the source of randomness. The mask is drawn on its device.
 
     Raises:
         TypeError, ValueError: p is not a probability, or there is no generator.
     """
-    p = check_probability(p)
-    generator = check_source(generator, "generator", "torch.Generator().manual_seed(0)")
-    # float32 whatever x is: bfloat16 has so few numbers that 0 would come once in some hundreds.
-    u = torch.rand(shape, generator=generator, device=device, dtype=torch.float32)
-    return u >= p  # not u > p: u can be 0, and p = 0 must keep it
+    check_probability(p)
+    return _draw_keep(shape, p, generator)
 
 
-def apply_keep(
-    x: Float[Tensor, "*shape"], keep: Bool[Tensor, "*shape"], p: float
-) -> Float[Tensor, "*shape"]:
-    """Return x / (1 - p) where `keep` is True, exactly 0 elsewhere.
+def _draw_keep(shape: tuple[int, ...], p: float, generator: Generator | None) -> Mask:
+    if generator is None:
+        raise ValueError(NO_SOURCE)
+    # float32 for every x: a bfloat16 uniform is exactly 0 once in a few hundred draws.
+    # DIFF randomness: a generator has a state, and each draw moves it on.
+    u = torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float32)
+    return u >= float(p)  # not u > p: u can be 0, and at p = 0 every unit is kept
+
+
+def apply_keep(x: Units, keep: Mask, p: float) -> Units:
+    """Return x / (1 - p) where `keep` is True, exactly 0 elsewhere, in the dtype of x.
 
     Args:
         x: activations.
-        keep: the mask; at p = 1 it has to be all False.
-        p: the probability with which units were dropped.
-
-    Returns:
-        A tensor of the shape and dtype of x.
+        keep: the mask. At p = 1 it has to be all False.
+        p: the probability with which units were dropped, in [0, 1].
     """
     # At p = 1 nothing is kept, but x / 0 would still send 0 * inf = NaN into the gradient.
-    keep_rate = 1 - p if p < 1 else 1.0
-    # DIFF: PyTorch would lay the result out in memory like the mask; let that be like x.
-    if keep.stride() != x.stride():
-        keep = torch.empty_like(x, dtype=torch.bool).copy_(keep)
-    # Select, not multiply: 0 * inf is NaN.
-    # DIFF: torch.where(keep, x / keep_rate, 0) says it best, but on a CPU it branches on every
-    # unit of a mask that no processor can predict. The gradient of ReLU is a select without
-    # branches: its first argument where the second exceeds the third, else 0.
-    selected = torch.ops.aten.threshold_backward(x, keep.to(x.dtype), 0)
-    return selected.div_(keep_rate)  # in place: memory is what large tensors wait for
+    keep_rate = 1 - float(p) if p < 1 else 1.0
+    # Select, do not multiply by the mask: 0 * inf is NaN.
+    return select(keep, x / keep_rate)  # DIFF select: equals torch.where, but faster on a CPU
 
 
-def dropout(
-    x: Float[Tensor, "*shape"],
-    p: float,
-    *,
-    training: bool,
-    generator: torch.Generator | None = None,
-) -> Float[Tensor, "*shape"]:
-    """Drop each unit of x with probability p and divide the others by 1 - p, in training.
+def dropout(x: Units, p: float, *, training: bool, generator: Generator | None = None) -> Units:
+    """In training, drop each unit of x with probability p and divide the others by 1 - p.
 
     Args:
         x: activations of any shape, float16, bfloat16, float32 or float64.
         p: the probability of dropping a unit, in [0, 1].
-        training: if False, x is returned as it is and no randomness is consumed.
+        training: if False, x is returned as it is and nothing is drawn.
         generator: the source of randomness, needed in training for 0 < p < 1.
 
     Returns:
@@ -95,31 +78,28 @@ def dropout(
         TypeError: x is not floating-point, or p is not a real number.
         ValueError: p is NaN or outside [0, 1], or there is no generator where one is needed.
     """
-    p = check_probability(p)
+    check_probability(p)
     check_floating(x.is_floating_point(), x.dtype)
     if not training or p == 0:
         return x
     if p == 1:
         return apply_keep(x, torch.zeros_like(x, dtype=torch.bool), p)
-    keep = sample_keep(x.shape, p, generator=generator, device=x.device)
+    keep = _draw_keep(x.shape, p, generator)
     return apply_keep(x, keep, p)
 
 
 class Dropout(nn.Module):
-    """`dropout` as a layer, switched on by `.train()` and off by `.eval()`."""
+    """`dropout` as a layer. `.train()` switches it on, `.eval()` off."""
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        self.p = check_probability(p)
+        check_probability(p)
+        self.p = float(p)
 
     def forward(
-        self,
-        x: Float[Tensor, "*shape"],
-        *,
-        generator: torch.Generator | None = None,
-        keep: Bool[Tensor, "*shape"] | None = None,
-    ) -> Float[Tensor, "*shape"]:
-        """Apply `dropout`, or in training a ready-made mask if there is one."""
+        self, x: Units, *, generator: Generator | None = None, keep: Mask | None = None
+    ) -> Units:
+        """Apply `dropout`. In training, use the mask `keep` if there is one, instead of drawing."""
         if self.training and keep is not None:
             return apply_keep(x, keep, self.p)
         return dropout(x, self.p, training=self.training, generator=generator)

@@ -5,16 +5,21 @@ Each hidden layer is a linear map, ReLU, and dropout, with less dropout near the
     x (N, 784) -> 256, ReLU, dropout 0.2 -> 256, ReLU, dropout 0.5 -> logits (N, 10)
 """
 
+import functools
 from collections.abc import Mapping
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from impls.torch.dropout import Dropout
 from shared.randomness import initial_weights
+
+Inputs = Float[Tensor, "batch inputs"]
+Logits = Float[Tensor, "batch outputs"]
+Masks = tuple[Bool[Tensor, "batch hidden_1"], Bool[Tensor, "batch hidden_2"]]
 
 
 class MLP(nn.Module):
@@ -23,8 +28,8 @@ class MLP(nn.Module):
     def __init__(
         self,
         inputs: int = 784,
-        hidden1: int = 256,
-        hidden2: int = 256,
+        hidden_1: int = 256,
+        hidden_2: int = 256,
         outputs: int = 10,
         p1: float = 0.2,
         p2: float = 0.5,
@@ -35,39 +40,34 @@ class MLP(nn.Module):
         """Make the network.
 
         Args:
-            inputs, hidden1, hidden2, outputs: sizes of the layers.
+            inputs, hidden_1, hidden_2, outputs: sizes of the layers.
             p1, p2: probabilities of dropping a unit of the first and second hidden layer.
             seed: of the initial weights, as in shared/randomness.py.
             dtype: of the weights, float32 or float64.
         """
         super().__init__()
-        # DIFF: on "meta" no weights are drawn, so that the global generator is left alone.
-        self.linear_1 = nn.Linear(inputs, hidden1, device="meta")
-        self.linear_2 = nn.Linear(hidden1, hidden2, device="meta")
-        self.linear_3 = nn.Linear(hidden2, outputs, device="meta")
+        # DIFF initial weights: skip_init draws none, so the global generator is left alone.
+        linear = functools.partial(nn.utils.skip_init, nn.Linear)
+        self.linear_1 = linear(inputs, hidden_1)
+        self.linear_2 = linear(hidden_1, hidden_2)
+        self.linear_3 = linear(hidden_2, outputs)
         self.dropout_1 = Dropout(p1)
         self.dropout_2 = Dropout(p2)
-        self.set_weights(initial_weights(inputs, hidden1, hidden2, outputs, seed=seed, dtype=dtype))
+        sizes = (inputs, hidden_1, hidden_2, outputs)
+        self.set_weights(initial_weights(*sizes, seed=seed, dtype=dtype))
 
     def forward(
-        self,
-        x: Float[Tensor, "batch inputs"],
-        *,
-        generator: torch.Generator | None = None,
-        keep: tuple[Bool[Tensor, "batch hidden1"], Bool[Tensor, "batch hidden2"]] | None = None,
-    ) -> Float[Tensor, "batch outputs"]:
-        """Compute the logits.
+        self, x: Inputs, *, generator: Generator | None = None, keep: Masks | None = None
+    ) -> Logits:
+        """Compute the logits, one row per example.
 
         Args:
             x: inputs, in the dtype of the weights.
-            generator: in training, the source of both masks, drawn one after the other.
+            generator: in training, the source of both masks.
             keep: in training, the two masks ready-made, instead of a generator.
-
-        Returns:
-            The logits, one row per example.
         """
         keep_1, keep_2 = keep or (None, None)
-        # DIFF: a generator moves on with each draw, so both layers can share it.
+        # DIFF randomness: both layers share the generator. Each draw moves it on.
         h1 = F.relu(self.linear_1(x))
         h1 = self.dropout_1(h1, generator=generator, keep=keep_1)
         h2 = F.relu(self.linear_2(h1))
@@ -76,7 +76,7 @@ class MLP(nn.Module):
 
     def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         """Take the weights, and with them the dtype, from arrays named as in a weight file."""
-        # assign: replace the parameters instead of copying into them.
+        # assign=True replaces the parameters. Without it they would keep their own dtype.
         self.load_state_dict({n: torch.tensor(a) for n, a in weights.items()}, assign=True)
 
     def get_weights(self) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The builder: TFDS's own `fashion_mnist` needs TensorFlow to prepare, this one does not."""
+"""A builder that works without TensorFlow, which TFDS's own `fashion_mnist` needs."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -6,20 +6,20 @@ from typing import ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from shared.data import FILES, FULL_SHA256, read_files, read_folder
+from shared.idx import FILES, FULL_SHA256, read_files, read_folder
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
     """Fashion-MNIST, images uint8 (28, 28, 1) and labels int64, in the original order.
 
-    Make it with `file_format="array_record"` and read it with `as_data_source`: these, and an
-    image feature that is a plain tensor, are what works without TensorFlow.
+    Create it with `file_format="array_record"` and read it with `as_data_source`. These two, and an
+    image feature that is a plain tensor, work without TensorFlow.
     """
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
     URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
-    MANUAL_DOWNLOAD_INSTRUCTIONS = "Optional: put the four IDX files, gzipped or not, here."
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "Optional: put the four IDX files here, gzipped or not."
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
@@ -35,7 +35,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
-        """Read the files in the manual folder if there are any, else download them."""
+        """Read the files from the manual folder, or download them if there is none."""
         try:
             folder = Path(dl_manager.manual_dir)
         except AssertionError:  # no such folder, or nothing in it

@@ -1,0 +1,114 @@
+"""A first run: train in PyTorch and in JAX, check both in NumPy, draw the learning curves.
+
+python -m experiments.train_both
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import impls.jax.runtime
+import impls.jax.train
+import impls.torch.runtime
+import impls.torch.train
+from experiments.compare import FinishedRun, read_run
+from shared.cli import one_line_errors, parse, train_and_save
+from shared.config import Config
+from shared.data import Data, load
+from shared.records import EpochRecord
+
+TITLES = {"torch": "PyTorch", "jax": "JAX"}
+
+
+def draw(histories: dict[str, list[EpochRecord]], path: Path) -> None:
+    """Draw loss and accuracy of each epoch, in training and on the test images, into a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    for panel, quantity in zip(panels, ("loss", "accuracy"), strict=True):
+        for color, (framework, history) in enumerate(histories.items()):
+            epochs = [record["epoch"] for record in history]
+            for kind, style, note in (
+                ("train", "--", "training, dropout on"),
+                ("test", "o-", "test, dropout off"),
+            ):
+                panel.plot(
+                    epochs,
+                    [record[f"{kind}_{quantity}"] for record in history],  # type: ignore[literal-required]
+                    style,
+                    color=f"C{color}",
+                    markersize=3,
+                    label=f"{TITLES[framework]}, {note}",
+                )
+        panel.set(xlabel="epoch", ylabel=quantity)
+        panel.grid(alpha=0.3)
+    panels[0].legend(fontsize="small")
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+SUMMARY = """
+The same network was trained in PyTorch and in JAX, on {images:,} images for {epochs} epochs, with
+dropout {p1:g} and {p2:g}. Both started from the same weights and saw the same batches. Each drew
+its own dropout masks, so the results differ as those of two seeds would:
+
+{scores}
+  {check}
+
+The learning curves are in {picture}. What to try next:
+  make lockstep    gives both the same masks, and they agree to 12 digits (three minutes)
+  {python} -m impls.torch.train --p1 0 --p2 0 --out runs/no-dropout
+  {python} -m experiments.compare {torch_run} runs/no-dropout
+"""
+AGREES = "NumPy   read both weight files and got exactly as many test images right"
+DISAGREES = "NumPy   read both weight files and did NOT get as many test images right"
+
+
+def summary(runs: dict[str, FinishedRun], config: Config, data: Data, picture: Path) -> str:
+    """Return the results in words, for somebody who has not read anything yet."""
+    python = Path(sys.executable)
+    return SUMMARY.format(
+        images=len(data.train_images),
+        epochs=config.epochs,
+        p1=config.p1,
+        p2=config.p2,
+        scores="\n".join(
+            f"  {TITLES[name]:8}{run.last['test_accuracy']:.2%} of the test images right, "
+            f"{run.median_seconds:.2f} seconds per epoch"
+            for name, run in runs.items()
+        ),
+        check=AGREES if all(run.agrees for run in runs.values()) else DISAGREES,
+        picture=picture,
+        python=python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else "python",
+        torch_run=runs["torch"].folder,
+    )
+
+
+def main() -> None:
+    """Train both, and print what happened."""
+    with one_line_errors():
+        config = parse(Config, "experiments.train_both", out=Path("runs"))
+        impls.torch.runtime.choose_device(config.device)
+        impls.jax.runtime.choose_device(config.device)
+        data = load(config.data, resize=config.resize)
+        histories, runs = {}, {}
+        with impls.jax.runtime.compiled_code_on_disk():
+            for name, train in (
+                ("torch", impls.torch.train.train),
+                ("jax", impls.jax.train.train),
+            ):
+                settings = dataclasses.replace(config, out=config.out / name)
+                histories[name] = train_and_save(name, train, settings, data).history
+                runs[name] = read_run(settings.out)
+        picture = config.out / "curves.png"
+        draw(histories, picture)
+    print(summary(runs, config, data, picture), end="")
+    if not all(run.agrees for run in runs.values()):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Where and how precisely a run computes, in JAX; and where its compiled code is kept."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import jax
+from jax.experimental.compilation_cache import compilation_cache
+
+from shared.checks import InputError
+from shared.config import Config
+from shared.data import cache_folder
+
+PRECISION = {
+    "highest": "highest",
+    "high": "high",
+    "medium": "default",
+}  # DIFF precision: JAX's names
+
+
+@contextlib.contextmanager
+def runtime(config: Config) -> Iterator[jax.Device]:
+    """Compute on the device and in the precision of `config`, as long as the context lasts.
+
+    Yields:
+        The device.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    device = choose_device(config.device)
+    with (
+        jax.default_device(device),
+        jax.enable_x64(config.dtype == "float64"),  # DIFF float64: off unless it is switched on
+        jax.default_matmul_precision(PRECISION[config.precision]),
+    ):
+        yield device
+
+
+def choose_device(name: str) -> jax.Device:
+    """Return the device of that name, or for `auto` a GPU if there is one.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    try:
+        return jax.devices(None if name == "auto" else name)[0]
+    except RuntimeError as error:
+        raise InputError(f"no device {name!r}: {str(error).splitlines()[0]}") from None
+
+
+@contextlib.contextmanager
+def compiled_code_on_disk() -> Iterator[None]:
+    """Keep what XLA compiles on disk, so that the next start of a command need not compile it.
+
+    The user's own setting JAX_COMPILATION_CACHE_DIR is respected.
+    """
+    folder = cache_folder() / "jax"
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        yield
+        return
+    with contextlib.suppress(OSError):  # without the folder, JAX only compiles each time
+        folder.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0.1,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    try:
+        for name, value in settings.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()  # so that JAX looks at the settings again
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()

@@ -1,0 +1,44 @@
+"""Where and how precisely a run computes, in PyTorch."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+from shared.checks import InputError
+from shared.config import Config
+
+
+@contextlib.contextmanager
+def runtime(config: Config) -> Iterator[torch.device]:
+    """Compute on the device and in the precision of `config`, as long as the context lasts.
+
+    Yields:
+        The device.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    before = torch.get_float32_matmul_precision()
+    # DIFF precision: PyTorch has one setting for the whole process.
+    torch.set_float32_matmul_precision(config.precision)
+    try:
+        yield choose_device(config.device)
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of that name, or for `auto` a GPU if there is one.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except Exception as error:  # each kind of device fails in its own way
+        raise InputError(f"no device {name!r}: {str(error).splitlines()[0]}") from None
+    return device

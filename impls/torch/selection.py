@@ -1,0 +1,29 @@
+"""A faster `torch.where(keep, values, 0)` for random masks, in PyTorch.
+
+On a CPU, `torch.where` branches on every unit, and no processor can predict a random mask. The
+gradient of ReLU is the same selection without a branch, and PyTorch has it as an operation of its
+own: `threshold_backward(values, mask, 0)` is values where mask > 0 and 0 elsewhere.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def select(
+    keep: Bool[Tensor, "*shape"], values: Float[Tensor, "*shape"]
+) -> Float[Tensor, "*shape"]:
+    """Return `values` where `keep` is True, exactly 0 elsewhere, even where a value is inf or NaN.
+
+    Args:
+        keep: the mask.
+        values: of the shape of the mask, float16, bfloat16, float32 or float64.
+
+    Returns:
+        To the bit what `torch.where(keep, values, 0)` returns, with the same gradient. It is laid
+        out in memory like `values`.
+    """
+    # A mask in the dtype and with the strides of `values`: PyTorch is slow on mixed layouts, and
+    # would give the result the layout of the mask.
+    mask = torch.empty_like(values).copy_(keep)
+    return torch.ops.aten.threshold_backward(values, mask, 0)

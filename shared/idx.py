@@ -1,0 +1,133 @@
+"""IDX files: the format in which MNIST and Fashion-MNIST are published.
+
+An IDX file is a header and then one byte per pixel or label. The header is a row of big-endian
+32-bit integers: the magic number 0x0800 + d, where d is the number of dimensions and 08 stands for
+unsigned bytes, and then the d sizes. Images have d = 3 (N, height, width), labels d = 1 (N,).
+
+Source: LeCun, Cortes and Burges, "The MNIST database of handwritten digits", file formats.
+"""
+
+import dataclasses
+import gzip
+import hashlib
+import math
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from shared.checks import InputError
+
+# SHA-256 of Fashion-MNIST's files, decompressed: gzip headers differ between mirrors.
+FULL_SHA256 = {
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+FILES = tuple(FULL_SHA256)
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Images and labels.
+
+    Attributes:
+        train_images, test_images: uint8 (N, side, side), 0 is black and 255 is white.
+        train_labels, test_labels: int64 (N,), 0 to 9.
+        name: what to pass to `load` to get the same data again: full, sample or a folder.
+    """
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    name: str
+
+    @property
+    def summary(self) -> str:
+        """The name and the numbers of images, for people to read."""
+        return f"{self.name}: {len(self.train_images):,} + {len(self.test_images):,} images"
+
+
+def read_folder(folder: Path, *, name: str, sha256: dict[str, str] | None = None) -> Data:
+    """Read the four IDX files in a folder, each gzipped or not.
+
+    Args:
+        folder: where the files are, under the names in `FILES`, with or without `.gz`.
+        name: the name of this data.
+        sha256: the SHA-256 of the decompressed content of each of `FILES`, if it is to be checked.
+
+    Raises:
+        InputError: a file is missing or cannot be used, or the four do not belong together.
+    """
+    paths = {}
+    for file in FILES:
+        # os.path.isfile, because Path.is_file raises an error for a folder that cannot be entered.
+        found = [path for path in (folder / file, folder / f"{file}.gz") if os.path.isfile(path)]
+        if not found:
+            raise InputError(f"no {file} or {file}.gz in the folder {folder}")
+        paths[file] = found[0]
+    return read_files(paths, name=name, sha256=sha256)
+
+
+def read_files(paths: dict[str, Path], *, name: str, sha256: dict[str, str] | None = None) -> Data:
+    """Read four IDX files from the paths given, one for each of `FILES`; else as `read_folder`."""
+    arrays = []
+    for file in FILES:
+        content = _read_file(paths[file])
+        if sha256 and hashlib.sha256(content).hexdigest() != sha256[file]:
+            raise InputError(
+                f"{paths[file]} is not the file of Fashion-MNIST: its SHA-256 differs. "
+                "Get it again, or use --data FOLDER for data of your own"
+            )
+        arrays.append(_parse(content, paths[file], dimensions=3 if "images" in file else 1))
+    train_images, train_labels, test_images, test_labels = arrays
+    for images, labels in ((train_images, train_labels), (test_images, test_labels)):
+        if len(images) != len(labels):
+            raise InputError(f"{name} has {len(images)} images but {len(labels)} labels")
+        if images.shape[1] != images.shape[2]:
+            raise InputError(f"{name} has images that are not square: {images.shape[1:]}")
+        if labels.max() > 9:
+            raise InputError(f"{name} has the label {labels.max()}; labels must be 0 to 9")
+    if train_images.shape[1:] != test_images.shape[1:]:
+        raise InputError(f"{name} has training and test images of different sizes")
+    return Data(
+        train_images,
+        train_labels.astype(np.int64),
+        test_images,
+        test_labels.astype(np.int64),
+        name,
+    )
+
+
+def write_folder(folder: Path, data: Data) -> None:
+    """Write the four IDX files, uncompressed. A file appears complete or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = (data.train_images, data.train_labels, data.test_images, data.test_labels)
+    for file, array in zip(FILES, arrays, strict=True):
+        header = np.array([0x800 + array.ndim, *array.shape], ">u4").tobytes()
+        unfinished = folder / f"{file}.{os.getpid()}.unfinished"
+        unfinished.write_bytes(header + array.astype(np.uint8).tobytes())
+        unfinished.replace(folder / file)
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+        return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"cannot read {path}: {error}") from None
+
+
+def _parse(content: bytes, path: Path, *, dimensions: int) -> np.ndarray:
+    """Return uint8, an array of so many dimensions."""
+    size = 4 * (1 + dimensions)
+    header = np.frombuffer(content[:size], ">u4") if len(content) >= size else [0]
+    if header[0] != 0x800 + dimensions:
+        raise InputError(f"{path} is not an IDX file of {dimensions} dimensions")
+    shape = tuple(int(n) for n in header[1:])
+    if len(content) != size + math.prod(shape) or 0 in shape:
+        raise InputError(f"{path} announces the shape {shape} but holds {len(content)} bytes")
+    return np.frombuffer(content, np.uint8, offset=size).reshape(shape)

@@ -1,0 +1,160 @@
+"""What a run leaves behind: a record for each epoch, in memory and in log.jsonl.
+
+log.jsonl is a file of JSON lines. The first is a `Header`, each further one an `EpochRecord`.
+"""
+
+import dataclasses
+import json
+import platform
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO, TypedDict
+
+import numpy as np
+
+from shared.checks import InputError
+from shared.config import Config
+from shared.idx import Data
+
+
+class Header(TypedDict):
+    """The first line of a log."""
+
+    config: dict[str, Any]  # every setting of the run
+    versions: dict[str, str]  # of Python, NumPy and the framework
+    data: str  # full, sample or a folder, also where the setting was auto
+    images: str  # how many for training and for the test
+
+
+class EpochRecord(TypedDict):
+    """The results of an epoch.
+
+    train_loss and train_accuracy are means over the epoch, with dropout on, while the weights
+    change. test_loss and test_accuracy are those of the weights at the end of the epoch, with
+    dropout off. seconds is the time of the training pass, without the evaluation.
+    """
+
+    epoch: int  # counted from 1
+    train_loss: float
+    train_accuracy: float
+    test_loss: float
+    test_accuracy: float
+    seconds: float
+
+
+class TrainResult(NamedTuple):
+    """What `train` returns: one record per epoch, and the final weights as in a weight file."""
+
+    history: list[EpochRecord]
+    weights: dict[str, np.ndarray]
+
+
+# Called with the record of each epoch when it ends. Training stops early where it returns True.
+OnEpoch = Callable[[EpochRecord], bool | None]
+
+
+def epoch_record(
+    epoch: int,
+    losses: np.ndarray,
+    correct: np.ndarray,
+    test_scores: tuple[float, float],
+    examples: int,
+    batch_size: int,
+    seconds: float,
+) -> EpochRecord:
+    """Make the record of an epoch.
+
+    Args:
+        epoch: counted from 1.
+        losses, correct: mean loss and number of correct examples of each step, dropout on,
+            shape (steps,).
+        test_scores: loss and accuracy on the test images, dropout off.
+        examples: number of training examples.
+        batch_size: examples in a step. The last step has the examples that are left.
+        seconds: time of the training pass.
+    """
+    sizes = np.minimum(batch_size, examples - batch_size * np.arange(len(losses)))
+    return {
+        "epoch": epoch,
+        "train_loss": float(np.average(losses.astype(np.float64), weights=sizes)),
+        "train_accuracy": int(correct.sum()) / examples,
+        "test_loss": test_scores[0],
+        "test_accuracy": test_scores[1],
+        "seconds": seconds,
+    }
+
+
+EPOCH_HEADER = "epoch  train loss  train accuracy  test loss  test accuracy  seconds"
+
+
+def epoch_line(record: EpochRecord) -> str:
+    """Return the line that a command prints for an epoch, below `EPOCH_HEADER`."""
+    return (
+        f"{record['epoch']:5}  {record['train_loss']:10.4f}  {record['train_accuracy']:14.4f}"
+        f"  {record['test_loss']:9.4f}  {record['test_accuracy']:13.4f}  {record['seconds']:7.2f}"
+    )
+
+
+def slow_epochs_note(history: list[EpochRecord]) -> str | None:
+    """Return a sentence to print if the epochs took twice as long as the quickest, else None.
+
+    The first epoch is left out because it may include compilation.
+    """
+    seconds = [record["seconds"] for record in history[1:]]
+    if len(seconds) < 2 or sum(seconds) < 2 * len(seconds) * min(seconds):
+        return None
+    return (
+        f"note: the quickest epoch took {min(seconds):.2f} s, the mean {np.mean(seconds):.2f} s. "
+        "Other programs were using the processor. On a busy machine PyTorch is quickest with the "
+        "environment variable OMP_NUM_THREADS=1."
+    )
+
+
+def open_log(config: Config, data: Data, packages: tuple[str, ...]) -> TextIO:
+    """Create the folder config.out and log.jsonl in it, and write the header.
+
+    Args:
+        config: the settings of the run.
+        data: what it trains on.
+        packages: whose versions to record.
+
+    Raises:
+        InputError: the folder or the file cannot be written.
+    """
+    header: Header = {
+        "config": dataclasses.asdict(config) | {"out": str(config.out)},
+        "versions": {package: version(package) for package in ("numpy", *packages)}
+        | {"python": platform.python_version()},
+        "data": data.name,
+        "images": f"{len(data.train_images):,} + {len(data.test_images):,}",
+    }
+    try:
+        config.out.mkdir(parents=True, exist_ok=True)
+        log = (config.out / "log.jsonl").open("w")
+    except OSError as error:
+        raise InputError(f"cannot write to {config.out}: {error}") from None
+    write_line(log, header)
+    return log
+
+
+def write_line(log: TextIO, line: Header | EpochRecord) -> None:
+    """Append a line to an open log, so that it is in the file at once."""
+    log.write(json.dumps(line) + "\n")
+    log.flush()
+
+
+def read_log(path: Path) -> tuple[Header, list[EpochRecord]]:
+    """Return the header of a log.jsonl and the records of its epochs.
+
+    Raises:
+        InputError: the file cannot be read, or it is not the log of a run.
+    """
+    try:
+        header, *history = [json.loads(line) for line in path.read_text().splitlines()]
+        str(header["data"] + header["images"]), header["config"]["lr"], header["versions"]["numpy"]
+        for record in history:
+            epoch_line(record)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{path} is not the log of a run: {error!r}") from None
+    return header, history
