@@ -58,7 +58,7 @@ its own dropout masks, so the results differ as those of two seeds would:
 {scores}
   {check}
 
-The learning curves are in {picture}. What to try next:
+Learning curves, logs and weights are in the folder {out}. What to try next:
   make lockstep    gives both the same masks, and they agree to 12 digits (three minutes)
   {python} -m impls.torch.train --p1 0 --p2 0 --out runs/no-dropout
   {python} -m experiments.compare {torch_run} runs/no-dropout
@@ -67,7 +67,7 @@ AGREES = "NumPy   read both weight files and got exactly as many test images rig
 DISAGREES = "NumPy   read both weight files and did NOT get as many test images right"
 
 
-def summary(runs: dict[str, FinishedRun], config: Config, data: Data, picture: Path) -> str:
+def summary(runs: dict[str, FinishedRun], config: Config, data: Data) -> str:
     """Return the results in words, for somebody who has not read anything yet."""
     python = Path(sys.executable)
     return SUMMARY.format(
@@ -81,7 +81,7 @@ def summary(runs: dict[str, FinishedRun], config: Config, data: Data, picture: P
             for name, run in runs.items()
         ),
         check=AGREES if all(run.agrees for run in runs.values()) else DISAGREES,
-        picture=picture,
+        out=config.out,
         python=python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else "python",
         torch_run=runs["torch"].folder,
     )
@@ -103,9 +103,8 @@ def main() -> None:
                 settings = dataclasses.replace(config, out=config.out / name)
                 histories[name] = train_and_save(name, train, settings, data).history
                 runs[name] = read_run(settings.out)
-        picture = config.out / "curves.png"
-        draw(histories, picture)
-    print(summary(runs, config, data, picture), end="")
+        draw(histories, config.out / "curves.png")
+    print(summary(runs, config, data), end="")
     if not all(run.agrees for run in runs.values()):
         raise SystemExit(1)
 

@@ -75,6 +75,7 @@ def train_main(
         choose_device(config.device)  # before the log of an earlier run is overwritten
         data = load(config.data, resize=config.resize)
         train_and_save(framework, train, config, data)
+        print(f"wrote {config.out}/log.jsonl and {config.out}/weights.safetensors")
 
 
 def train_and_save(
@@ -110,7 +111,6 @@ def train_and_save(
         save_weights(config.out / "weights.safetensors", result.weights)
     except OSError as error:
         raise InputError(f"cannot write the weights to {config.out}: {error}") from None
-    print(f"wrote {config.out}/log.jsonl and {config.out}/weights.safetensors")
     if note := slow_epochs_note(result.history):
         print(note)
     return result

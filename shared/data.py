@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from shared.checks import InputError
-from shared.idx import FILES, FULL_SHA256, Data, read_folder, write_folder
+from shared.idx import FILES, FULL_SHA256, URL, Data, read_folder, write_folder
 
 SAMPLE = Path(__file__).parent / "sample"
 PACKAGE = "dataset-fashion-mnist"  # Debian's, with the four files in this folder
@@ -160,15 +160,15 @@ def _fetch(sources: dict[str, Callable[[], Data]]) -> Data:
 
 def _download() -> Data:
     """Have tensorflow-datasets download, verify and prepare the data, and read the result."""
-    # Imported here because it takes seconds and only the first use needs it.
-    from shared.fashion_mnist.fashion_mnist_dataset_builder import Builder
-
     # tensorflow-datasets tries again for minutes. This finds out in seconds if there is no network.
-    request = urllib.request.Request(f"{Builder.URL}{FILES[-1]}.gz", method="HEAD")
+    request = urllib.request.Request(f"{URL}{FILES[-1]}.gz", method="HEAD")
     try:
         urllib.request.urlopen(request, timeout=10).close()
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise InputError(f"cannot reach {Builder.URL}: {error}") from None
+        raise InputError(f"cannot reach {URL}: {error}") from None
+    # Imported here because it takes seconds and only the first use needs it.
+    from shared.fashion_mnist.fashion_mnist_dataset_builder import Builder
+
     # Each process has its own folder, so that two first uses at the same time do not collide.
     folder = cache_folder() / f"tensorflow_datasets.{os.getpid()}"
     try:

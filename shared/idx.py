@@ -19,7 +19,8 @@ import numpy as np
 
 from shared.checks import InputError
 
-# SHA-256 of Fashion-MNIST's files, decompressed: gzip headers differ between mirrors.
+URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"  # of Fashion-MNIST's files
+# Their SHA-256, decompressed: gzip headers differ between mirrors.
 FULL_SHA256 = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",

@@ -1,5 +1,8 @@
+import atexit
 import os
 import secrets
+import shutil
+import tempfile
 
 import numpy as np
 import pytest
@@ -8,7 +11,14 @@ from shared import data, idx
 from tests.contract.backends import BACKENDS
 
 SEED = pytest.StashKey[int]()  # that the random numbers of the contract are drawn from
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")  # tests do not write to the user's cache
+
+# What JAX compiles for one test, it finds again for the next and in the commands that tests start.
+# The folder belongs to this process alone. It is not the user's.
+compiled = tempfile.mkdtemp(prefix="compiled-")
+atexit.register(shutil.rmtree, compiled, ignore_errors=True)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -21,6 +21,7 @@ from tests.adapters import ALL, JAX, TORCH, WITH_GRADIENT, Adapter
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 ROOT = Path(__file__).parents[1]
 TRAIN = ("--epochs", "1", "--hidden-1", "16", "--hidden-2", "16")
+QUICK = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
 
 def run(
@@ -30,16 +31,6 @@ def run(
         [sys.executable, *map(str, words)],
         cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True,
     )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def compiled_once(tmp_path_factory) -> dict[str, str]:
-    """Settings under which a process of JAX finds what another one compiled."""
-    return {
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-    }
 
 
 def call(monkeypatch: pytest.MonkeyPatch, main, *words: object) -> None:
@@ -59,7 +50,7 @@ def call(monkeypatch: pytest.MonkeyPatch, main, *words: object) -> None:
     ],
 )
 def test_train_in_both_forms_from_any_folder(
-    trainable: Adapter, form: str, folder: str, small_folder, tmp_path, compiled_once
+    trainable: Adapter, form: str, folder: str, small_folder, tmp_path
 ):
     name = trainable.name
     start = {
@@ -68,7 +59,7 @@ def test_train_in_both_forms_from_any_folder(
     }[form]
     cwd = {"root": ROOT, "impls": ROOT / "impls", "elsewhere": tmp_path}[folder]
     out = tmp_path / "run"
-    result = run(*start, *TRAIN, "--data", small_folder, "--out", out, cwd=cwd, env=compiled_once)
+    result = run(*start, *TRAIN, "--data", small_folder, "--out", out, cwd=cwd, env=QUICK)
     assert (result.returncode, result.stderr) == (0, "")
     assert re.search(r"^epoch  train loss .*\n +1( +\d+\.\d+){5}$", result.stdout, re.M), (
         result.stdout
@@ -226,6 +217,7 @@ def test_a_newline_in_a_path_is_still_one_line(monkeypatch, capsys):
 def test_the_first_run_without_data_or_network(tmp_path):
     """`make train` on such a machine: one notice, both networks, a picture and a summary."""
     env = {
+        **QUICK,
         "XDG_CACHE_HOME": str(tmp_path),
         "http_proxy": "http://127.0.0.1:9",
         "HTTP_PROXY": "http://127.0.0.1:9",

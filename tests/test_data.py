@@ -18,18 +18,16 @@ from PIL import Image
 from shared import data
 from shared.checks import InputError
 from shared.data import load, to_arrays, to_inputs
-from shared.idx import FILES, FULL_SHA256
+from shared.idx import FILES, FULL_SHA256, URL
 
 
 @pytest.fixture
 def nowhere(monkeypatch, tmp_path):
     """A machine without the data: no variable, an empty cache, no package, no network, no apt."""
-    from shared.fashion_mnist.fashion_mnist_dataset_builder import Builder
-
     monkeypatch.delenv(data.FOLDER_VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(data, "PACKAGE_FOLDER", tmp_path / "no-package")
-    monkeypatch.setattr(Builder, "URL", "http://127.0.0.1:9/")  # the discard port: refused
+    monkeypatch.setattr(data, "URL", "http://127.0.0.1:9/")  # the discard port: refused
     monkeypatch.setenv("PATH", str(tmp_path / "no-programs"))
 
 
@@ -259,7 +257,8 @@ def mirror(nowhere, monkeypatch, small_folder):
         )
         for name, content in files.items()
     }
-    monkeypatch.setattr(module.Builder, "URL", url)
+    monkeypatch.setattr(module, "URL", url)
+    monkeypatch.setattr(data, "URL", url)
     monkeypatch.setattr(module.Builder, "url_infos", infos)
     monkeypatch.setattr(module, "FULL_SHA256", expected)
     monkeypatch.setattr(data, "FULL_SHA256", expected)
@@ -356,5 +355,5 @@ def test_a_broken_proxy_is_one_more_reason_for_the_sample(nowhere, monkeypatch, 
 def test_the_pinned_checksums_are_complete():
     from shared.fashion_mnist.fashion_mnist_dataset_builder import Builder
 
-    assert set(Builder.url_infos) == {f"{Builder.URL}{file}.gz" for file in FILES}
+    assert set(Builder.url_infos) == {f"{URL}{file}.gz" for file in FILES}
     assert len(FULL_SHA256) == 4

@@ -54,7 +54,8 @@ def one_pass(dtype: str) -> dict[str, dict[str, np.ndarray]]:
         logits = model(x, keep=keep)
         return JAX.evaluate.cross_entropy(logits, labels), logits
 
-    (loss, logits), gradient = nnx.value_and_grad(loss_and_logits, has_aux=True)(model)
+    differentiate = nnx.jit(nnx.value_and_grad(loss_and_logits, has_aux=True))
+    (loss, logits), gradient = differentiate(model)
     holder = JAX.mlp.MLP(*SIZES, dtype=dtype)  # get_weights of gradients
     nnx.update(holder, gradient)
     results["jax"] = {"logits": np.asarray(logits), "loss": np.asarray(loss)}
@@ -101,8 +102,9 @@ def test_ten_steps(dtype: str):
     with x64(dtype):
         twin = JAX.mlp.MLP(*SIZES, dtype=dtype)
         twin_optimizer = JAX.train.make_optimizer(twin, LR)
+        twin_step = nnx.jit(JAX.train.train_step)
         for keep in masks:
-            loss, _ = JAX.train.train_step(twin, twin_optimizer, x, labels, keep=keep)
+            loss, _ = twin_step(twin, twin_optimizer, x, labels, keep=keep)
             losses["jax"].append(loss.item())
         differences = {
             name: largest_difference(weight, twin.get_weights()[name])

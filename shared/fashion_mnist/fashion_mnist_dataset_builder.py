@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from shared.idx import FILES, FULL_SHA256, read_files, read_folder
+from shared.idx import FILES, FULL_SHA256, URL, read_files, read_folder
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -18,7 +18,6 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
-    URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
     MANUAL_DOWNLOAD_INSTRUCTIONS = "Optional: put the four IDX files here, gzipped or not."
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -39,7 +38,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         try:
             folder = Path(dl_manager.manual_dir)
         except AssertionError:  # no such folder, or nothing in it
-            paths = dl_manager.download({file: f"{self.URL}{file}.gz" for file in FILES})
+            paths = dl_manager.download({file: f"{URL}{file}.gz" for file in FILES})
             data = read_files(paths, name="download", sha256=FULL_SHA256)
         else:
             data = read_folder(folder, name=str(folder), sha256=FULL_SHA256)
