@@ -1,4 +1,4 @@
-# make train and make test are all that a fresh clone needs; see README.md.
+# A fresh clone needs nothing but make train and make test. See README.md.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -14,15 +14,15 @@ venv: .venv/installed
 train: venv
 	$(BIN)/python -m experiments.train_both --out runs $(FLAGS)
 
-# Two processes of one thread each: PyTorch's threads would only wait for one another.
+# Two processes with one thread each. With more, PyTorch's threads wait for one another.
 test: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-# The proof that the training is the same: ten epochs, float64, either source of masks.
+# The proof that the training is the same: ten epochs in float64, with the masks of each framework.
 lockstep: venv
 	$(BIN)/python -m experiments.lockstep --epochs 10 --dtype float64
 
-# Ours beside peers and floors; with Keras if it is there: pip install -c constraints.txt -e '.[peers]'
+# Compare speeds. Keras takes part if it is installed: pip install -c constraints.txt -e '.[peers]'
 bench: venv
 	$(BIN)/python -m benchmarks $(FLAGS)
 

@@ -63,8 +63,8 @@ Learning curves, logs and weights are in the folder {out}. What to try next:
   {python} -m impls.torch.train --p1 0 --p2 0 --out runs/no-dropout
   {python} -m experiments.compare {torch_run} runs/no-dropout
 """
-AGREES = "NumPy   read both weight files and got exactly as many test images right"
-DISAGREES = "NumPy   read both weight files and did NOT get as many test images right"
+AGREES = "NumPy   with the weights of each: exactly as many test images correct"
+DISAGREES = "NumPy   with the weights of each: NOT as many test images correct"
 
 
 def summary(runs: dict[str, FinishedRun], config: Config, data: Data) -> str:
@@ -76,7 +76,7 @@ def summary(runs: dict[str, FinishedRun], config: Config, data: Data) -> str:
         p1=config.p1,
         p2=config.p2,
         scores="\n".join(
-            f"  {TITLES[name]:8}{run.last['test_accuracy']:.2%} of the test images right, "
+            f"  {TITLES[name]:8}{run.last['test_accuracy']:.2%} of the test images correct, "
             f"{run.median_seconds:.2f} seconds per epoch"
             for name, run in runs.items()
         ),

@@ -182,7 +182,7 @@ def _download() -> Data:
                 np.stack([example["image"][:, :, 0] for example in examples]),
                 np.array([example["label"] for example in examples], np.int64),
             )
-    except Exception as error:  # its errors have no common base class
+    except Exception as error:  # the errors of tensorflow-datasets have no common base class
         raise InputError(f"tensorflow-datasets failed: {error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # only the cache of IDX files is kept

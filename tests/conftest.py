@@ -10,7 +10,7 @@ import pytest
 from shared import data, idx
 from tests.contract.backends import BACKENDS
 
-SEED = pytest.StashKey[int]()  # that the random numbers of the contract are drawn from
+SEED = pytest.StashKey[int]()  # the seed of the contract's random numbers
 
 # What JAX compiles for one test, it finds again for the next and in the commands that tests start.
 # The folder belongs to this process alone. It is not the user's.
@@ -22,7 +22,7 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Point the contract at a dropout: see 'Put your own dropout to the contract' in the README."""
+    """Point the contract at a dropout: see 'Your own dropout' in the README."""
     group = parser.getgroup("contract")
     group.addoption("--subject", help="package.module:function, put to the contract")
     group.addoption("--framework", choices=BACKENDS, help="of the subject")
@@ -42,13 +42,13 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
-    """Say it again at the end, where pytest -q shows no header."""
+    """Print the seed at the end again, because pytest -q shows no header."""
     if config.getoption("fresh_seed"):
         terminalreporter.write_line(f"again with --contract-seed {config.stash[SEED]}")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that asks for `framework` on all three, for `trainable` on torch and JAX."""
+    """Run a test with an argument `framework` for all three, with `trainable` for torch and JAX."""
     for name in {"framework", "trainable"} & set(metafunc.fixturenames):
         from tests.adapters import ALL, WITH_GRADIENT  # all frameworks at once
 
@@ -57,7 +57,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the contract's JAX tests in one process: what JAX compiled is there for the next."""
+    """Run the contract's JAX tests in one process, so that each finds what others compiled."""
     for item in items:
         if "jax" in item.name and item.path.parent.name in ("contract", "mutants"):
             item.add_marker(pytest.mark.xdist_group("jax"))

@@ -84,12 +84,12 @@ def test_log_and_weights(trainable: Adapter, monkeypatch, small_folder, tmp_path
     assert sorted(path.name for path in out.iterdir()) == ["log.jsonl", "weights.safetensors"]
     assert len(re.findall(r"^ +[12]( +\d+\.\d+){5}$", capsys.readouterr().out, re.M)) == 2
 
-    # The same command again, the same bytes.
+    # The same command gives the same bytes again.
     weights = (out / "weights.safetensors").read_bytes()
     call(monkeypatch, trainable.train.main, *words)
     assert (out / "weights.safetensors").read_bytes() == weights
 
-    # Any framework scores these weights alike, to the last image.
+    # All frameworks classify equally many images correctly with these weights.
     capsys.readouterr()
     for adapter in ALL:
         call(monkeypatch, adapter.evaluate.main, "--weights", out / "weights.safetensors",
@@ -124,7 +124,7 @@ def refusal(monkeypatch, capsys, main, *words: object) -> str:
     return " ".join(re.sub(r"[│╭╮╰╯─|]|[+-]{5,}", " ", printed.err).split())
 
 
-# A wrong flag, and what must be in the explanation.
+# Wrong flags, each with a text that the explanation must contain.
 BAD_FLAGS = {
     "--foo 1": "--foo",
     "--epohcs 3": "Perhaps you meant: --epochs INT",
@@ -235,7 +235,7 @@ def test_the_first_run_without_data_or_network(tmp_path):
     assert result.stderr.count("SAMPLE") == 1
     assert "torch: sample: 10,240 + 2,000 images" in result.stdout
     assert "trained in PyTorch and in JAX, on 10,240 images for 2 epochs" in result.stdout
-    assert "NumPy   read both weight files and got exactly as many test" in result.stdout
+    assert "NumPy   with the weights of each: exactly as many test images" in result.stdout
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
     for name in ("torch", "jax"):
         assert re.search(
@@ -254,7 +254,7 @@ def test_the_summary_says_when_numpy_disagrees(monkeypatch, small_folder, tmp_pa
         call(monkeypatch, experiments.train_both.main, *TRAIN, "--data", small_folder,
              "--out", tmp_path)  # fmt: skip
     assert stop.value.code == 1
-    assert "did NOT get as many test images right" in capsys.readouterr().out
+    assert "NOT as many test images correct" in capsys.readouterr().out
 
 
 def test_a_resized_network_is_scored_on_resized_images(
@@ -280,7 +280,7 @@ def test_compare(monkeypatch, small_folder, tmp_path, capsys):
     assert "NumPy scores the same" in said.splitlines()[0]
     assert said.splitlines()[-1] == "all settings of the runs are the same"
 
-    # Other settings are named.
+    # Settings that differ are named.
     words = ("--lr", "0.1", "--seed", "7", "--data", small_folder, "--out", runs[1])
     call(monkeypatch, JAX.train.main, *TRAIN, *words)
     capsys.readouterr()
@@ -290,7 +290,7 @@ def test_compare(monkeypatch, small_folder, tmp_path, capsys):
         "the runs differ in seed: 0, 7",
     ]
 
-    # Other weights than those of the run: NumPy scores them differently.
+    # With other weights than those of the run, NumPy gets another score.
     save_weights(runs[0] / "weights.safetensors", initial_weights(784, 16, 16, 10, seed=9))
     with pytest.raises(SystemExit) as stop:
         call(monkeypatch, experiments.compare.main, *runs)

@@ -196,7 +196,7 @@ def test_resize_is_pillow_s_bilinear(small_data, small_folder):
     np.testing.assert_array_equal(resized.test_images[3], np.asarray(expected))
 
 
-# tensorflow-datasets, without TensorFlow. Its dependencies still speak to old Pythons.
+# tensorflow-datasets without TensorFlow. The packages that it needs use deprecated functions.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_builder_prepares_from_a_local_folder(monkeypatch, tmp_path, small_data, small_folder):
     import tensorflow_datasets as tfds
@@ -338,7 +338,7 @@ def test_a_failing_apt_gives_its_reason(apt):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_download_leaves_only_the_cache(mirror):
-    # Its folder is this process's own, so that two first uses at once do not meet in it.
+    # The folder that tensorflow-datasets worked in is gone.
     load("full")
     assert [path.name for path in data.cache_folder().iterdir()] == ["idx"]
 

@@ -56,7 +56,7 @@ def one_pass(dtype: str) -> dict[str, dict[str, np.ndarray]]:
 
     differentiate = nnx.jit(nnx.value_and_grad(loss_and_logits, has_aux=True))
     (loss, logits), gradient = differentiate(model)
-    holder = JAX.mlp.MLP(*SIZES, dtype=dtype)  # get_weights of gradients
+    holder = JAX.mlp.MLP(*SIZES, dtype=dtype)  # its get_weights turns gradients into arrays
     nnx.update(holder, gradient)
     results["jax"] = {"logits": np.asarray(logits), "loss": np.asarray(loss)}
     results["jax"] |= holder.get_weights()

@@ -12,8 +12,8 @@ from impls.numpy import prng
 from tests.adapters import JAX, NUMPY, TORCH
 
 SEEDS = st.integers(0, 2**32 - 1)
-# No dimensions, no elements, one, odd numbers of them, several dimensions, and around and beyond the
-# 624 words that the Mersenne Twister computes at a time. Few shapes, because JAX compiles each.
+# No dimensions, no elements, one, odd numbers, several dimensions, and just below and beyond the
+# 624 words that the Mersenne Twister computes at a time. Only a few: JAX compiles each shape.
 SHAPES = st.sampled_from([(), (0,), (3, 0, 2), (1,), (7,), (2, 3, 5), (623,), (1301,)])
 RATES = st.floats(0, 1)
 QUICK = settings(max_examples=60, deadline=None)
@@ -93,7 +93,7 @@ def test_bernoulli(seed: int, shape: tuple[int, ...], p: float):
 @QUICK
 def test_torch_rand(seed: int, shapes: list[tuple[int, ...]], double: bool):
     ours, theirs = prng.Generator().manual_seed(seed), torch.Generator().manual_seed(seed)
-    for shape in shapes:  # one after the other, from a generator that moves on
+    for shape in shapes:  # one after the other, because each draw changes the state
         a = prng.rand(shape, generator=ours, dtype=np.float64 if double else np.float32)
         b = torch.rand(shape, generator=theirs, dtype=torch.float64 if double else torch.float32)
         np.testing.assert_array_equal(a, b.numpy(), strict=True)

@@ -30,7 +30,7 @@ def tree(framework: str, twin: str) -> ast.Module:
 
 
 def functions(module: ast.Module) -> dict[str, ast.FunctionDef | ast.ClassDef]:
-    """Public functions, classes and their methods, in the order of the file."""
+    """Return public functions, classes and their methods, in the order of the file."""
     found: dict[str, ast.FunctionDef | ast.ClassDef] = {}
     for node in module.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
@@ -49,7 +49,7 @@ def arguments(function: ast.FunctionDef) -> list[str]:
 
 
 def headings(node: ast.AST) -> list[str]:
-    """The skeleton of a docstring: Args, Returns, Raises, Source."""
+    """Return the headings of a docstring: Args, Returns, Raises, Source."""
     return re.findall(r"^\s*(Args|Returns|Raises|Source):", ast.get_docstring(node) or "", re.M)
 
 
@@ -136,7 +136,7 @@ def test_a_folder_that_shadows_its_framework_fails_loudly(impl: str):
 
 
 def bare(framework: str) -> str:
-    """`apply_keep` of a framework without docstring, comments and annotations."""
+    """Return `apply_keep` of a framework without docstring, comments and annotations."""
     function = functions(tree(framework, "dropout"))["apply_keep"]
     assert isinstance(function, ast.FunctionDef)
     function.body, function.returns = function.body[1:], None
@@ -152,7 +152,7 @@ def test_the_readme_shows_the_real_functions():
 
 
 def marked_differences() -> dict[str, set[str]]:
-    """The topic of every `# DIFF topic: reason` in impls, with the frameworks where it stands."""
+    """Return the topics of all `# DIFF topic: reason` in impls, with the frameworks that have them."""
     found: dict[str, set[str]] = {}
     for impl in FRAMEWORKS:
         for path in (ROOT / "impls" / impl).glob("*.py"):

@@ -1,4 +1,4 @@
-"""Weight files: saved by one framework, read by the others; and what is not a weight file."""
+"""Weight files that one framework saves and the others read, and files that are refused."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ from shared.randomness import initial_weights
 from shared.weights import load_weights, save_weights
 from tests.adapters import ALL, JAX, NUMPY, TORCH, Adapter
 
-SIZES = (16, 7, 5, 3)  # no two alike, so that a missed transpose shows
+SIZES = (16, 7, 5, 3)  # all different, so that a missing transpose is an error
 
 
 @pytest.mark.parametrize("reader", ALL, ids=lambda adapter: adapter.name)

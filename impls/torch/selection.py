@@ -1,8 +1,8 @@
 """A faster `torch.where(keep, values, 0)` for random masks, in PyTorch.
 
-On a CPU, `torch.where` branches on every unit, and no processor can predict a random mask. The
-gradient of ReLU is the same selection without a branch, and PyTorch has it as an operation of its
-own: `threshold_backward(values, mask, 0)` is values where mask > 0 and 0 elsewhere.
+On a CPU, `torch.where` branches on every unit, and no processor can predict a random mask. PyTorch
+has an operation that selects without branches, because the gradient of ReLU needs it:
+`threshold_backward(values, mask, 0)` is values where mask > 0, and 0 elsewhere.
 """
 
 import torch
