@@ -152,7 +152,7 @@ def test_the_readme_shows_the_real_functions():
 
 
 def marked_differences() -> dict[str, set[str]]:
-    """Return the topics of all `# DIFF topic: reason` in impls, with the frameworks that have them."""
+    """Return the topic of each `# DIFF topic: reason` in impls, and the frameworks that have it."""
     found: dict[str, set[str]] = {}
     for impl in FRAMEWORKS:
         for path in (ROOT / "impls" / impl).glob("*.py"):
