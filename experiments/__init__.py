@@ -1,1 +1,1 @@
-"""Questions asked of several implementations at once."""
+"""Programs that compare the implementations."""

@@ -31,7 +31,7 @@ class CompareConfig:
 
 
 class FinishedRun(NamedTuple):
-    """A run as its folder tells it, and what NumPy makes of its weights."""
+    """A run as it stands in its folder, and the score of its weights in NumPy."""
 
     folder: Path
     settings: dict[str, Any]  # the configuration, with the data that was really used
@@ -62,7 +62,7 @@ def read_run(folder: Path) -> FinishedRun:
     _, accuracy = evaluate_weights(weights, to_inputs(data.test_images), labels)
     return FinishedRun(
         folder,
-        settings=header["config"] | {"data": header["data"]},
+        settings={"framework": header["framework"]} | header["config"] | {"data": header["data"]},
         last=history[-1],
         median_seconds=statistics.median(r["seconds"] for r in history[1:] or history),
         images=len(labels),
@@ -91,7 +91,7 @@ def table(runs: Sequence[FinishedRun]) -> str:
         if len(set(values)) > 1:
             lines.append(f"the runs differ in {name}: {', '.join(values)}")
     if len(lines) == 1 + len(runs) and len(runs) > 1:
-        lines.append("all settings of the runs are the same")
+        lines.append("the runs differ in nothing that is recorded")
     return "\n".join(lines)
 
 

@@ -177,7 +177,7 @@ def lockstep(config: Config, data: Data, source: str, on_epoch: Callable[[str], 
         worst_numpy = max(worst_numpy, logit_difference)
         on_epoch(
             f"{epoch:5}  {torch_loss.item():17.12f}  {jax_loss.item():17.12f}"
-            f"  {max(differences[first:]):16.3e}  {logit_difference:15.3e}"
+            f"  {max(differences[first:]):16.3e}  {logit_difference:16.3e}"
         )
 
     torch_weights, jax_weights = torch_model.get_weights(), jax_model.get_weights()
@@ -243,7 +243,7 @@ def main() -> None:
     within_limits = True
     for source in ("jax", "torch") if flags.masks == "both" else (flags.masks,):
         print(f"\nmasks drawn by {source}, used by both")
-        print("epoch   torch, last loss     JAX, last loss    max |difference|  NumPy's logits")
+        print("epoch   torch, last loss     JAX, last loss    max |difference|  NumPy difference")
         with jax.enable_x64(config.dtype == "float64"):
             difference = lockstep(config, data, source, print)
         losses[source] = difference.loss_per_step
@@ -252,7 +252,7 @@ def main() -> None:
         print(f"max |logit difference to NumPy| = {difference.numpy:.3e}")
         print("correct test images: torch {}, JAX {}, NumPy {}".format(*difference.correct))
         if len(apart):
-            print(f"losses differ by more than {VISIBLE:g} from step {apart[0]} on")
+            print(f"the losses first differ by more than {VISIBLE:g} at step {apart[0]}")
         within_limits &= (
             difference.loss_per_step.max() <= LOSS_LIMIT and difference.weights <= WEIGHT_LIMIT
         )

@@ -17,6 +17,15 @@ from shared.config import Config
 from shared.data import Data, load
 from shared.records import EpochRecord
 
+
+@dataclasses.dataclass(frozen=True)
+class BothConfig(Config):
+    """Train the same network in PyTorch and in JAX, and check both in NumPy."""
+
+    out: Path = Path("runs")
+    """Folder for the learning curves and for the folders torch and jax, each a finished run."""
+
+
 TITLES = {"torch": "PyTorch", "jax": "JAX"}
 
 
@@ -53,18 +62,18 @@ def draw(histories: dict[str, list[EpochRecord]], path: Path) -> None:
 SUMMARY = """
 The same network was trained in PyTorch and in JAX, on {images:,} images for {epochs} epochs, with
 dropout {p1:g} and {p2:g}. Both started from the same weights and saw the same batches. Each drew
-its own dropout masks, so the results differ as those of two seeds would:
+its own dropout masks, so they end as far apart as two seeds do, up to a few per cent:
 
 {scores}
   {check}
 
 Learning curves, logs and weights are in the folder {out}. What to try next:
-  make lockstep    gives both the same masks, and they agree to 12 digits (three minutes)
-  {python} -m impls.torch.train --p1 0 --p2 0 --out runs/no-dropout
-  {python} -m experiments.compare {torch_run} runs/no-dropout
+  make lockstep    in float64 and with the same masks, both agree to 12 digits (three minutes)
+  {python} -m impls.torch.train{flags} --p1 0 --p2 0 --out {out}/no-dropout
+  {python} -m experiments.compare {torch_run} {out}/no-dropout
 """
-AGREES = "NumPy   with the weights of each: exactly as many test images correct"
-DISAGREES = "NumPy   with the weights of each: NOT as many test images correct"
+AGREES = "NumPy   classifies exactly as many correctly, with the weights of each"
+DISAGREES = "NumPy   does NOT classify as many correctly, with the weights of each"
 
 
 def summary(runs: dict[str, FinishedRun], config: Config, data: Data) -> str:
@@ -84,13 +93,19 @@ def summary(runs: dict[str, FinishedRun], config: Config, data: Data) -> str:
         out=config.out,
         python=python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else "python",
         torch_run=runs["torch"].folder,
+        flags="".join(
+            f" --{field.name.replace('_', '-')} {getattr(config, field.name)}"
+            for field in dataclasses.fields(config)
+            if field.name not in ("out", "p1", "p2")
+            and getattr(config, field.name) != field.default
+        ),
     )
 
 
 def main() -> None:
     """Train both, and print what happened."""
     with one_line_errors():
-        config = parse(Config, "experiments.train_both", out=Path("runs"))
+        config = parse(BothConfig, "experiments.train_both")
         impls.torch.runtime.choose_device(config.device)
         impls.jax.runtime.choose_device(config.device)
         data = load(config.data, resize=config.resize)

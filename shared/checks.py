@@ -1,4 +1,4 @@
-"""The checks that all three dropouts make, and the error for what a user gave and we cannot use."""
+"""The checks that all three dropouts make, and the error for bad input from the user."""
 
 import numbers
 from typing import Any

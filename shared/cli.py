@@ -42,8 +42,9 @@ def parse(
         settings: the dataclass. Its fields are the flags.
         module: the command's module, for the line `usage: python -m MODULE`.
         args: the words of the command line, those of this process if None.
-        defaults: fields whose default is another one for this command.
+        defaults: defaults that differ for this command.
     """
+    # Without defaults, every field that has none of its own is a flag that must be given.
     default = settings(**defaults) if defaults else tyro.MISSING_NONPROP
     return tyro.cli(settings, prog=f"python -m {module}", args=args, default=default)
 
@@ -72,7 +73,7 @@ def train_main(
     """
     with one_line_errors():
         config = parse(Config, f"impls.{framework}.train", out=Path("runs") / framework)
-        choose_device(config.device)  # before the log of an earlier run is overwritten
+        choose_device(config.device)  # now, because the log of an earlier run is overwritten below
         data = load(config.data, resize=config.resize)
         train_and_save(framework, train, config, data)
         print(f"wrote {config.out}/log.jsonl and {config.out}/weights.safetensors")
@@ -96,8 +97,8 @@ def train_and_save(
         InputError: the log or the weights cannot be written.
     """
     with (
-        open_log(config, data, PACKAGES[framework]) as log,
-        tqdm(total=config.epochs, unit="epoch", disable=None) as bar,
+        open_log(framework, PACKAGES[framework], config, data) as log,
+        tqdm(total=config.epochs, unit="epoch", disable=None) as bar,  # None: only on a terminal
     ):
         print(f"{framework}: {data.summary}\n{EPOCH_HEADER}", flush=True)
 

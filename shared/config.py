@@ -44,7 +44,7 @@ class Config:
     precision: Precision = "highest"
     """Precision of float32 matrix products. Lower is faster where the processor supports it."""
     device: str = "auto"
-    """auto (a GPU if there is one), cpu, or another device by its name in the framework."""
+    """auto (a GPU if there is one), cpu, cuda, or another name that the framework knows."""
 
     def __post_init__(self) -> None:
         # The upper bounds only keep out sizes that no machine can hold.
@@ -82,4 +82,4 @@ class EvaluateConfig:
     data: str = "auto"
     """full, sample, auto (full if it can be had, else sample), or a folder of four IDX files."""
     device: str = "auto"
-    """auto (a GPU if there is one), cpu, or another device by its name in the framework."""
+    """auto (a GPU if there is one), cpu, cuda, or another name that the framework knows."""

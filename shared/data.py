@@ -24,7 +24,7 @@ from shared.checks import InputError
 from shared.idx import FILES, FULL_SHA256, URL, Data, read_folder, write_folder
 
 SAMPLE = Path(__file__).parent / "sample"
-PACKAGE = "dataset-fashion-mnist"  # Debian's, with the four files in this folder
+PACKAGE = "dataset-fashion-mnist"  # Debian's package, which installs the four files here:
 PACKAGE_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 FOLDER_VARIABLE = "FASHION_MNIST_DIR"
 
@@ -109,7 +109,10 @@ def _load_full() -> Data:
     5. Debian's package, fetched with `apt-get download`, which needs no root and installs nothing.
     """
     if folder := os.environ.get(FOLDER_VARIABLE):
-        return read_folder(Path(folder), name="full", sha256=FULL_SHA256)
+        try:
+            return read_folder(Path(folder), name="full", sha256=FULL_SHA256)
+        except InputError as error:
+            raise InputError(f"{FOLDER_VARIABLE} is {folder}: {error}") from None
     cache = cache_folder() / "idx"
     with contextlib.suppress(InputError):  # not there yet, or damaged: fetched again below
         return read_folder(cache, name="full", sha256=FULL_SHA256)

@@ -20,7 +20,7 @@ import numpy as np
 from shared.checks import InputError
 
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"  # of Fashion-MNIST's files
-# Their SHA-256, decompressed: gzip headers differ between mirrors.
+# SHA-256 of the decompressed files, because the compressed files differ between mirrors.
 FULL_SHA256 = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -63,6 +63,10 @@ def read_folder(folder: Path, *, name: str, sha256: dict[str, str] | None = None
     Raises:
         InputError: a file is missing or cannot be used, or the four do not belong together.
     """
+    if not os.path.isdir(folder):
+        raise InputError(
+            f"there is no folder {folder}. Data is full, sample, auto, or a folder of IDX files"
+        )
     paths = {}
     for file in FILES:
         # os.path.isfile, because Path.is_file raises an error for a folder that cannot be entered.
@@ -123,12 +127,12 @@ def _read_file(path: Path) -> bytes:
 
 
 def _parse(content: bytes, path: Path, *, dimensions: int) -> np.ndarray:
-    """Return uint8, an array of so many dimensions."""
+    """Return a uint8 array with that number of dimensions."""
     size = 4 * (1 + dimensions)
     header = np.frombuffer(content[:size], ">u4") if len(content) >= size else [0]
     if header[0] != 0x800 + dimensions:
         raise InputError(f"{path} is not an IDX file of {dimensions} dimensions")
     shape = tuple(int(n) for n in header[1:])
     if len(content) != size + math.prod(shape) or 0 in shape:
-        raise InputError(f"{path} announces the shape {shape} but holds {len(content)} bytes")
+        raise InputError(f"{path} says that its shape is {shape}, but it has {len(content)} bytes")
     return np.frombuffer(content, np.uint8, offset=size).reshape(shape)

@@ -1,4 +1,4 @@
-"""Every random thing is a pure function of (seed, purpose, epoch, step, layer).
+"""Every random number depends only on the seed and on what it is for: purpose, epoch, step, layer.
 
 So a run has no random state that would have to be saved. Initial weights and batch order are drawn
 here, with NumPy, so that every framework starts from the same numbers and sees the same batches.
@@ -15,22 +15,22 @@ INITIAL_WEIGHTS, EPOCH_ORDER, STEP_SEED = range(3)
 
 
 def initial_weights(
-    inputs: int, hidden1: int, hidden2: int, outputs: int, *, seed: int, dtype: str = "float32"
+    inputs: int, hidden_1: int, hidden_2: int, outputs: int, *, seed: int, dtype: str = "float32"
 ) -> dict[str, np.ndarray]:
     """Draw the weights that a network starts from, uniform between -b and b, b = 1 / sqrt(fan_in).
 
     Args:
-        inputs, hidden1, hidden2, outputs: sizes of the layers.
+        inputs, hidden_1, hidden_2, outputs: sizes of the layers.
         seed: a whole number, not negative.
-        dtype: of the arrays returned. float32 are the float64 numbers, rounded.
+        dtype: of the arrays returned. float32 values are the float64 values, rounded.
 
     Returns:
-        `linear_1.weight` of shape (hidden1, inputs), `linear_1.bias` of shape (hidden1,), and
+        `linear_1.weight` of shape (hidden_1, inputs), `linear_1.bias` of shape (hidden_1,), and
         so on to `linear_3.bias`.
 
-    Source: the default of `torch.nn.Linear`, which is the article's.
+    Source: the default of `torch.nn.Linear`, which the article uses.
     """
-    sizes = (inputs, hidden1, hidden2, outputs)
+    sizes = (inputs, hidden_1, hidden_2, outputs)
     weights = {}
     for layer in (1, 2, 3):
         fan_in, fan_out = sizes[layer - 1], sizes[layer]

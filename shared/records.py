@@ -21,9 +21,10 @@ from shared.idx import Data
 class Header(TypedDict):
     """The first line of a log."""
 
+    framework: str  # torch or jax
     config: dict[str, Any]  # every setting of the run
     versions: dict[str, str]  # of Python, NumPy and the framework
-    data: str  # full, sample or a folder, also where the setting was auto
+    data: str  # full, sample or a folder: what auto chose, if the setting was auto
     images: str  # how many for training and for the test
 
 
@@ -106,23 +107,25 @@ def slow_epochs_note(history: list[EpochRecord]) -> str | None:
         return None
     return (
         f"note: the quickest epoch took {min(seconds):.2f} s, the mean {np.mean(seconds):.2f} s. "
-        "Other programs were using the processor. On a busy machine PyTorch is quickest with the "
-        "environment variable OMP_NUM_THREADS=1."
+        "Perhaps other programs were using the processor. On a busy machine PyTorch is quickest "
+        "with the environment variable OMP_NUM_THREADS=1."
     )
 
 
-def open_log(config: Config, data: Data, packages: tuple[str, ...]) -> TextIO:
+def open_log(framework: str, packages: tuple[str, ...], config: Config, data: Data) -> TextIO:
     """Create the folder config.out and log.jsonl in it, and write the header.
 
     Args:
+        framework: its name.
+        packages: whose versions to record.
         config: the settings of the run.
         data: what it trains on.
-        packages: whose versions to record.
 
     Raises:
         InputError: the folder or the file cannot be written.
     """
     header: Header = {
+        "framework": framework,
         "config": dataclasses.asdict(config) | {"out": str(config.out)},
         "versions": {package: version(package) for package in ("numpy", *packages)}
         | {"python": platform.python_version()},
@@ -150,9 +153,13 @@ def read_log(path: Path) -> tuple[Header, list[EpochRecord]]:
     Raises:
         InputError: the file cannot be read, or it is not the log of a run.
     """
+    if not path.exists():
+        raise InputError(f"there is no {path}. Name a folder that a train command wrote")
     try:
         header, *history = [json.loads(line) for line in path.read_text().splitlines()]
-        str(header["data"] + header["images"]), header["config"]["lr"], header["versions"]["numpy"]
+        # What is not a log has not all of these keys, or something else behind them.
+        str(header["framework"] + header["data"] + header["images"])
+        dict(header["config"]) | dict(header["versions"])
         for record in history:
             epoch_line(record)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

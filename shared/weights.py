@@ -27,6 +27,8 @@ def load_weights(path: Path) -> dict[str, np.ndarray]:
     Raises:
         InputError: there is no such file, or it does not hold the weights of this network.
     """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not a weight file")
     try:
         weights = safetensors.numpy.load_file(path)
     except FileNotFoundError:

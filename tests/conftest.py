@@ -12,8 +12,7 @@ from tests.contract.backends import BACKENDS
 
 SEED = pytest.StashKey[int]()  # the seed of the contract's random numbers
 
-# What JAX compiles for one test, it finds again for the next and in the commands that tests start.
-# The folder belongs to this process alone. It is not the user's.
+# The tests of this process, and the commands that they start, share one cache of compiled JAX code.
 compiled = tempfile.mkdtemp(prefix="compiled-")
 atexit.register(shutil.rmtree, compiled, ignore_errors=True)
 os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
@@ -24,10 +23,12 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Point the contract at a dropout: see 'Your own dropout' in the README."""
     group = parser.getgroup("contract")
-    group.addoption("--subject", help="package.module:function, put to the contract")
-    group.addoption("--framework", choices=BACKENDS, help="of the subject")
+    group.addoption("--subject", help="the dropout to test, as package.module:function")
+    group.addoption("--framework", choices=BACKENDS, help="the framework of the subject")
     group.addoption("--fresh-seed", action="store_true", help="new random numbers for the contract")
-    group.addoption("--contract-seed", type=int, default=0, help="that a fresh run printed")
+    group.addoption(
+        "--contract-seed", type=int, default=0, help="the seed that a run with --fresh-seed printed"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -91,7 +91,7 @@ def test_workers_are_closed_when_one_fails():
 
 def test_a_worker_times_its_program_and_measures_its_own_memory(small_folder):
     ballast = np.ones(2**27)  # a GiB in this process, which the worker must not count
-    # This program starts processes itself, which Python warns of in a process that runs JAX.
+    # This program starts processes itself. In this process, which runs JAX, Python would warn.
     worker = Worker("article, 4 workers", Setting(data=str(small_folder)))
     started = time.perf_counter()
     seconds = worker.seconds()

@@ -182,7 +182,7 @@ def test_bad_evaluate_flags_and_files(framework: Adapter, monkeypatch, capsys, t
 def test_an_input_error_is_one_line_from_outside():
     result = run("-m", "impls.torch.train", "--data", "/no/such")
     assert result.returncode == 2
-    assert result.stderr.startswith("error: no train-images-idx3-ubyte or")
+    assert result.stderr.startswith("error: there is no folder /no/such. Data is full, sample")
     assert result.stderr.count("\n") == 1
 
 
@@ -235,7 +235,7 @@ def test_the_first_run_without_data_or_network(tmp_path):
     assert result.stderr.count("SAMPLE") == 1
     assert "torch: sample: 10,240 + 2,000 images" in result.stdout
     assert "trained in PyTorch and in JAX, on 10,240 images for 2 epochs" in result.stdout
-    assert "NumPy   with the weights of each: exactly as many test images" in result.stdout
+    assert "NumPy   classifies exactly as many correctly" in result.stdout
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
     for name in ("torch", "jax"):
         assert re.search(
@@ -254,7 +254,7 @@ def test_the_summary_says_when_numpy_disagrees(monkeypatch, small_folder, tmp_pa
         call(monkeypatch, experiments.train_both.main, *TRAIN, "--data", small_folder,
              "--out", tmp_path)  # fmt: skip
     assert stop.value.code == 1
-    assert "NOT as many test images correct" in capsys.readouterr().out
+    assert "does NOT classify as many correctly" in capsys.readouterr().out
 
 
 def test_a_resized_network_is_scored_on_resized_images(
@@ -278,14 +278,15 @@ def test_compare(monkeypatch, small_folder, tmp_path, capsys):
     said = capsys.readouterr().out
     assert said.count("yes, ") == 2
     assert "NumPy scores the same" in said.splitlines()[0]
-    assert said.splitlines()[-1] == "all settings of the runs are the same"
+    assert said.splitlines()[-1] == "the runs differ in framework: torch, jax"
 
     # Settings that differ are named.
     words = ("--lr", "0.1", "--seed", "7", "--data", small_folder, "--out", runs[1])
     call(monkeypatch, JAX.train.main, *TRAIN, *words)
     capsys.readouterr()
     call(monkeypatch, experiments.compare.main, *runs)
-    assert capsys.readouterr().out.splitlines()[-2:] == [
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "the runs differ in framework: torch, jax",
         "the runs differ in lr: 0.5, 0.1",
         "the runs differ in seed: 0, 7",
     ]

@@ -124,7 +124,7 @@ def test_bad_folders(tmp_path):
     write_idx(tmp_path, tiny(5), tiny(3))
     good = (tmp_path / FILES[0]).read_bytes()
     for content, complaint in (
-        (good[:-1], "announces the shape"),
+        (good[:-1], "says that its shape is"),
         (b"\0\0\x08\x01" + good[4:], "not an IDX file of 3 dimensions"),
         (b"", "not an IDX file"),
         (gzip.compress(good)[:-9], "cannot read"),

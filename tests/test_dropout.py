@@ -1,4 +1,4 @@
-"""What dropout does, in three tests; and what only this project's three implementations have.
+"""Three tests of what dropout does, and tests of what the contract does not ask.
 
 Everything else that any dropout must do is in tests/contract, and is tested there.
 """
@@ -14,7 +14,7 @@ from tests.adapters import ALL, JAX, NUMPY, TORCH, Adapter
 
 P = 0.2
 FALSE_ALARM = 1e-9  # how often the test of the expectation may fail without a reason
-# As rarely as that, a keep rate that is wrong by 0.005 is missed: both are 6.1 standard deviations.
+# N is so large that a keep rate that is wrong by 0.005 is missed no more often than that.
 DEVIATIONS = scipy.stats.norm.isf(FALSE_ALARM / 2)
 N = math.ceil((2 * DEVIATIONS / 0.005) ** 2 * P * (1 - P))
 

@@ -116,7 +116,7 @@ def test_ten_steps(dtype: str):
 
 
 def test_masks_are_per_layer_and_per_example(framework: Adapter):
-    # These weights show both masks in the logits. All examples and both layers have other masks.
+    # These weights show both masks in the logits. Each example and each layer has another mask.
     width = 32
     sizes = (4, width, width, width)
     weights = {n: np.zeros_like(w) for n, w in initial_weights(*sizes, seed=0).items()}

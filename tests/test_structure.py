@@ -1,4 +1,4 @@
-"""What holds the project together: twin files have the same parts, and imports only point down."""
+"""What holds the project together: twin files have the same parts, and imports go one way."""
 
 import ast
 import re

@@ -102,5 +102,5 @@ def test_the_code_for_people_who_port_a_model_works(tmp_path, monkeypatch):
 def test_no_file(tmp_path):
     with pytest.raises(InputError, match="no weight file"):
         load_weights(tmp_path / "nothing")
-    with pytest.raises(InputError, match="not a readable"):
+    with pytest.raises(InputError, match="is a folder"):
         load_weights(tmp_path)

@@ -1,6 +1,6 @@
 """Inverted dropout from scratch, in JAX and Flax.
 
-The mathematics is told in impls/torch/dropout.py. The difference: a mask is drawn not from a
+The mathematics is explained in impls/torch/dropout.py. The difference: a mask is drawn not from a
 generator with a state but from a key, a value. The same key always gives the same mask.
 
 Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting",
@@ -38,7 +38,7 @@ def sample_keep(shape: tuple[int, ...], p: float, *, key: Array) -> Mask:
 def _draw_keep(shape: tuple[int, ...], p: float, key: Array | None) -> Mask:
     if key is None:
         raise ValueError(NO_SOURCE)
-    # float32 for every x: a bfloat16 uniform is exactly 0 once in a few hundred draws.
+    # float32 for every x: a bfloat16 uniform has few values, and is 0 once in a few hundred draws.
     # DIFF randomness: a key is a value. The same key always gives the same numbers.
     u = jax.random.uniform(key, shape, dtype=jnp.float32)
     return u >= float(p)  # not u > p: u can be 0, and at p = 0 every unit is kept
@@ -52,10 +52,11 @@ def apply_keep(x: Units, keep: Mask, p: float) -> Units:
         keep: the mask. At p = 1 it has to be all False.
         p: the probability with which units were dropped, in [0, 1].
     """
-    # At p = 1 nothing is kept, but x / 0 would still send 0 * inf = NaN into the gradient.
+    # At p = 1 nothing is kept, but the gradient of x / 0 would still be 0 / 0 = NaN.
     keep_rate = 1 - float(p) if p < 1 else 1.0
+    # DIFF division: XLA may compute x * (1 / keep_rate), so the last digit may differ.
     # Select, do not multiply by the mask: 0 * inf is NaN.
-    return jnp.where(keep, x / keep_rate, 0)  # DIFF division: XLA may compute x * (1 / keep_rate)
+    return jnp.where(keep, x / keep_rate, 0)  # DIFF select: XLA makes it fast
 
 
 def dropout(x: Units, p: float, *, training: bool, key: Array | None = None) -> Units:

@@ -42,7 +42,7 @@ def evaluate(model: MLP, images: Inputs, labels: Labels) -> tuple[float, float]:
     Returns:
         Mean loss, and the fraction of images classified correctly.
     """
-    model = nnx.merge(*nnx.split(model))  # DIFF mode: only a copy is switched to .eval()
+    model = nnx.merge(*nnx.split(model))  # DIFF mode: a copy shares the weights
     model.eval()
     logits = model(images)
     loss, correct = cross_entropy(logits, labels), count_correct(logits, labels)
@@ -52,7 +52,7 @@ def evaluate(model: MLP, images: Inputs, labels: Labels) -> tuple[float, float]:
 def evaluate_weights(
     weights: Mapping[str, np.ndarray], images: np.ndarray, labels: np.ndarray, device: str = "auto"
 ) -> tuple[float, float]:
-    """Do the same from arrays: weights as in a weight file, float32 images, int64 labels."""
+    """Score weights named as in a weight file, on float32 images and int64 labels."""
     dtype = dtype_of(weights)
     with runtime(Config(device=device, dtype=dtype)):
         model = MLP(*layer_sizes(weights))

@@ -1,7 +1,7 @@
 """The multilayer perceptron of the article, in JAX and Flax.
 
-The network is told in impls/torch/mlp.py. The difference: a key is passed to every call and split
-into one for each dropout, and Flax stores a weight as its transpose, the kernel (in, out).
+The network is explained in impls/torch/mlp.py. The difference: a key is passed to every call and
+split into one for each dropout, and Flax stores a weight as its transpose, the kernel (in, out).
 """
 
 import functools
@@ -42,10 +42,10 @@ class MLP(nnx.Module):
         Args:
             inputs, hidden_1, hidden_2, outputs: sizes of the layers.
             p1, p2: probabilities of dropping a unit of the first and second hidden layer.
-            seed: of the initial weights, as in shared/randomness.py.
-            dtype: of the weights, float32 or float64.
+            seed: seed of the initial weights, see shared/randomness.py.
+            dtype: dtype of the weights, float32 or float64.
         """
-        # DIFF initial weights: Flax always makes some. Zeros are the quickest, and replaced below.
+        # DIFF initial weights: nnx.Linear always makes some. Zeros are quick, and replaced below.
         zeros = nnx.initializers.zeros
         linear = functools.partial(nnx.Linear, kernel_init=zeros, rngs=nnx.Rngs(0))
         self.linear_1 = linear(inputs, hidden_1)
@@ -62,10 +62,10 @@ class MLP(nnx.Module):
         Args:
             x: inputs, in the dtype of the weights.
             key: in training, the source of both masks.
-            keep: in training, the two masks ready-made, instead of a key.
+            keep: in training, two masks to use instead of drawing them.
         """
         keep_1, keep_2 = keep or (None, None)
-        # DIFF randomness: a key for each layer. With one key, both would drop the same units.
+        # DIFF randomness: a key for each layer. With the same key, the masks would be related.
         key_1, key_2 = (None, None) if key is None else jax.random.split(key)
         h1 = nnx.relu(self.linear_1(x))
         h1 = self.dropout_1(h1, key=key_1, keep=keep_1)
@@ -74,7 +74,7 @@ class MLP(nnx.Module):
         return self.linear_3(h2)
 
     def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Take the weights, and with them the dtype, from arrays named as in a weight file."""
+        """Set the weights, and with them the dtype, from arrays named as in a weight file."""
         for name, array in weights.items():
             value = jnp.asarray(array)
             if value.dtype != array.dtype:  # DIFF float64: JAX would silently make it float32
@@ -90,6 +90,8 @@ class MLP(nnx.Module):
         weights = {}
         for name in ("linear_1", "linear_2", "linear_3"):
             layer = getattr(self, name)
-            weights[f"{name}.weight"] = np.array(layer.kernel[...].T, order="C")  # DIFF kernel
+            weights[f"{name}.weight"] = np.array(
+                layer.kernel[...].T, order="C"
+            )  # DIFF kernel: back
             weights[f"{name}.bias"] = np.array(layer.bias[...])
         return weights

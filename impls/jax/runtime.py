@@ -1,4 +1,4 @@
-"""Where and how precisely a run computes, in JAX; and where its compiled code is kept."""
+"""The device and the precision of a run, and the cache of compiled code, in JAX."""
 
 import contextlib
 import os
@@ -59,7 +59,7 @@ def compiled_code_on_disk() -> Iterator[None]:
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         yield
         return
-    with contextlib.suppress(OSError):  # without the folder, JAX only compiles each time
+    with contextlib.suppress(OSError):  # without the folder, JAX compiles at each start
         folder.mkdir(parents=True, exist_ok=True)
     settings = {
         "jax_compilation_cache_dir": str(folder),

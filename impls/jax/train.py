@@ -51,7 +51,7 @@ def train_step(
         images: inputs, in the dtype of the weights.
         labels: whole numbers, 0 to 9.
         key: the source of both masks.
-        keep: the two masks ready-made, instead of a key.
+        keep: two masks to use instead of drawing them.
 
     Returns:
         Mean loss of the batch and number of correct examples, before the step, dropout on.
@@ -67,14 +67,14 @@ def train_step(
     return loss, count_correct(logits, labels)
 
 
-@nnx.jit(static_argnames="batch_size")  # DIFF loop: compiled once for each batch size
+@nnx.jit(static_argnames="batch_size")  # DIFF loop: compiled for each new shape or p
 def train_epoch(
     model: MLP,
     optimizer: nnx.Optimizer,
     images: Inputs,
     labels: Labels,
     order: Labels,
-    key: Array,
+    key: Array,  # DIFF randomness: of the run, where PyTorch takes the seed
     first_step: int,
     batch_size: int,
 ) -> Results:
@@ -91,7 +91,7 @@ def train_epoch(
     Returns:
         Mean loss and number of correct examples of each step.
     """
-    graph, state = nnx.split((model, optimizer))  # DIFF state: a step takes and returns it
+    graph, state = nnx.split((model, optimizer))  # DIFF state: scan passes it from step to step
 
     def one_step(state: nnx.State, step_and_batch: tuple[Array, Array]):
         step, batch = step_and_batch
@@ -152,7 +152,7 @@ def train(config: Config, data: Data | None = None, on_epoch: OnEpoch | None = N
 
 def main() -> None:
     """Read the command line, train, print a line per epoch, write the log and the weights."""
-    with compiled_code_on_disk():  # DIFF loop: XLA needs seconds to compile it
+    with compiled_code_on_disk():  # DIFF loop: compiling takes seconds
         train_main("jax", train, choose_device)
 
 

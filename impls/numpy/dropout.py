@@ -1,6 +1,6 @@
 """Inverted dropout from scratch, in NumPy: the forward pass, as a check on the other two.
 
-The mathematics is told in impls/torch/dropout.py. There is no gradient and no layer.
+The mathematics is explained in impls/torch/dropout.py. There is no gradient and no layer.
 
 Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting",
 JMLR 15 (2014). Its section 10 scales in training, as is done here ("inverted" dropout).
@@ -36,7 +36,7 @@ def sample_keep(shape: tuple[int, ...], p: float, *, rng: prng.Source) -> Mask:
 def _draw_keep(shape: tuple[int, ...], p: float, rng: prng.Source | None) -> Mask:
     if rng is None:
         raise ValueError(NO_SOURCE)
-    # float32 for every x: a bfloat16 uniform is exactly 0 once in a few hundred draws.
+    # float32 for every x: a bfloat16 uniform has few values, and is 0 once in a few hundred draws.
     # DIFF randomness: NumPy's own generator, or a replay of PyTorch's generator or of JAX's keys.
     u = prng.random(rng, shape)
     return u >= float(p)  # not u > p: u can be 0, and at p = 0 every unit is kept
@@ -50,11 +50,11 @@ def apply_keep(x: Units, keep: Mask, p: float) -> Units:
         keep: the mask. At p = 1 it has to be all False.
         p: the probability with which units were dropped, in [0, 1].
     """
-    # At p = 1 nothing is kept, and x / 0 would only raise a warning.
+    # At p = 1 nothing is kept, and x / 0 would raise a needless warning.
     keep_rate = 1 - float(p) if p < 1 else 1.0
-    scalar = x.dtype.type  # DIFF bfloat16: NumPy would return float32 without these conversions
+    keep_rate = x.dtype.type(keep_rate)  # DIFF bfloat16: NumPy would return float32 otherwise
     # Select, do not multiply by the mask: 0 * inf is NaN.
-    return np.where(keep, x / scalar(keep_rate), scalar(0))
+    return np.where(keep, x / keep_rate, 0)
 
 
 def dropout(x: Units, p: float, *, training: bool, rng: prng.Source | None = None) -> Units:

@@ -49,7 +49,7 @@ def evaluate(model: MLP, images: Inputs, labels: Labels) -> tuple[float, float]:
 def evaluate_weights(
     weights: Mapping[str, np.ndarray], images: np.ndarray, labels: np.ndarray, device: str = "auto"
 ) -> tuple[float, float]:
-    """Do the same from arrays: weights as in a weight file, float32 images, int64 labels."""
+    """Score weights named as in a weight file, on float32 images and int64 labels."""
     if device not in ("auto", "cpu"):
         raise InputError(f"no device {device!r}: NumPy computes on the cpu only")
     dtype = dtype_of(weights)

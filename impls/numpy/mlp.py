@@ -1,7 +1,7 @@
 """The multilayer perceptron of the article, in NumPy: the forward pass, as a check.
 
-The network is told in impls/torch/mlp.py. The difference: the linear maps and the ReLU are written
-out, `training` is an argument of the call, and there is no gradient.
+The network is explained in impls/torch/mlp.py. The difference: the linear maps and the ReLU are
+written out, `training` is an argument of the call, and there is no gradient.
 """
 
 from collections.abc import Mapping
@@ -40,8 +40,8 @@ class MLP:
         Args:
             inputs, hidden_1, hidden_2, outputs: sizes of the layers.
             p1, p2: probabilities of dropping a unit of the first and second hidden layer.
-            seed: of the initial weights, as in shared/randomness.py.
-            dtype: of the weights, float32 or float64.
+            seed: seed of the initial weights, see shared/randomness.py.
+            dtype: dtype of the weights, float32 or float64.
         """
         check_probability(p1)
         check_probability(p2)
@@ -53,7 +53,7 @@ class MLP:
         self,
         x: Inputs,
         *,
-        training: bool = False,  # DIFF mode: an argument, because there is no module
+        training: bool = False,  # DIFF mode: an argument, off by default
         rng: prng.Source | None = None,
         keep: Masks | None = None,
     ) -> Logits:
@@ -63,7 +63,7 @@ class MLP:
             x: inputs, in the dtype of the weights.
             training: whether dropout is on.
             rng: in training, the source of both masks.
-            keep: in training, the two masks ready-made, instead of an rng.
+            keep: in training, two masks to use instead of drawing them.
         """
         keep_1, keep_2 = keep or (None, None)
         # DIFF randomness: a key is split as in JAX, a generator is shared as in PyTorch.
@@ -75,7 +75,7 @@ class MLP:
         return self._linear(3, h2)
 
     def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Take the weights, and with them the dtype, from arrays named as in a weight file."""
+        """Set the weights, and with them the dtype, from arrays named as in a weight file."""
         self._weights = {name: array.copy() for name, array in weights.items()}
 
     def get_weights(self) -> dict[str, np.ndarray]:

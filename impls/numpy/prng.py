@@ -76,7 +76,7 @@ def bits(key: ndarray, shape: tuple[int, ...] = (), dtype: type = np.uint32) -> 
 
 
 def uniform(key: ndarray, shape: tuple[int, ...] = (), dtype: type = np.float32) -> ndarray:
-    """Return uniforms in [0, 1), float16, float32 or float64.
+    """Return uniform random numbers in [0, 1), float16, float32 or float64.
 
     Random bits become the mantissa of a number in [1, 2), and then 1 is subtracted. So a float32
     is a multiple of 2**-23, and it can be 0.
@@ -114,7 +114,7 @@ class Generator:
 
 
 def rand(shape: tuple[int, ...], *, generator: Generator, dtype: type = np.float32) -> ndarray:
-    """Return uniforms in [0, 1). A float32 is made of 24 bits of a word, a float64 of 53 of two."""
+    """Return uniform random numbers in [0, 1): float32 from 24 bits, float64 from 53 bits."""
     n = math.prod(shape)
     if np.dtype(dtype) == np.float64:
         high, low = generator.words(2 * n).reshape(n, 2).T

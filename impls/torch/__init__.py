@@ -8,7 +8,7 @@ if __name__ != "impls.torch":
         "take the folder impls/ off sys.path, or start from the folder above it"
     )
 
-# PyTorch's threads wait for one another by spinning. When other programs use the processor too, a
-# step then takes many times longer. With a short spin it takes half of that, and on a quiet machine
-# almost nothing is lost. OpenMP reads this when torch is imported. docs/speed.md has the figures.
+# PyTorch's threads wait for one another by spinning. If other programs use the processor, training
+# then takes many times longer. A shorter spin about halves that time, and costs almost nothing on a
+# quiet machine (docs/speed.md). It has an effect only if impls.torch is imported before torch.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")

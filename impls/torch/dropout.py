@@ -19,6 +19,7 @@ from torch import Generator, Tensor, nn
 from impls.torch.selection import select
 from shared.checks import check_floating, check_probability
 
+# Names for types: a float tensor of some shape, and a boolean one of the same shape (jaxtyping).
 Units = Float[Tensor, "*shape"]
 Mask = Bool[Tensor, "*shape"]
 NO_SOURCE = "dropout in training needs randomness: pass generator=, the same one at each call"
@@ -42,8 +43,8 @@ def sample_keep(shape: tuple[int, ...], p: float, *, generator: Generator) -> Ma
 def _draw_keep(shape: tuple[int, ...], p: float, generator: Generator | None) -> Mask:
     if generator is None:
         raise ValueError(NO_SOURCE)
-    # float32 for every x: a bfloat16 uniform is exactly 0 once in a few hundred draws.
-    # DIFF randomness: a generator has a state, and each draw moves it on.
+    # float32 for every x: a bfloat16 uniform has few values, and is 0 once in a few hundred draws.
+    # DIFF randomness: a generator has a state, and each draw changes it.
     u = torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float32)
     return u >= float(p)  # not u > p: u can be 0, and at p = 0 every unit is kept
 
@@ -56,10 +57,10 @@ def apply_keep(x: Units, keep: Mask, p: float) -> Units:
         keep: the mask. At p = 1 it has to be all False.
         p: the probability with which units were dropped, in [0, 1].
     """
-    # At p = 1 nothing is kept, but x / 0 would still send 0 * inf = NaN into the gradient.
+    # At p = 1 nothing is kept, but the gradient of x / 0 would still be 0 / 0 = NaN.
     keep_rate = 1 - float(p) if p < 1 else 1.0
     # Select, do not multiply by the mask: 0 * inf is NaN.
-    return select(keep, x / keep_rate)  # DIFF select: equals torch.where, but faster on a CPU
+    return select(keep, x / keep_rate)  # DIFF select: a torch.where that is faster on a CPU
 
 
 def dropout(x: Units, p: float, *, training: bool, generator: Generator | None = None) -> Units:

@@ -54,7 +54,7 @@ def evaluate(model: MLP, images: Inputs, labels: Labels) -> tuple[float, float]:
 def evaluate_weights(
     weights: Mapping[str, np.ndarray], images: np.ndarray, labels: np.ndarray, device: str = "auto"
 ) -> tuple[float, float]:
-    """Do the same from arrays: weights as in a weight file, float32 images, int64 labels."""
+    """Score weights named as in a weight file, on float32 images and int64 labels."""
     dtype = dtype_of(weights)
     with runtime(Config(device=device, dtype=dtype)) as chosen:
         model = MLP(*layer_sizes(weights))

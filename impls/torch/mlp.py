@@ -42,8 +42,8 @@ class MLP(nn.Module):
         Args:
             inputs, hidden_1, hidden_2, outputs: sizes of the layers.
             p1, p2: probabilities of dropping a unit of the first and second hidden layer.
-            seed: of the initial weights, as in shared/randomness.py.
-            dtype: of the weights, float32 or float64.
+            seed: seed of the initial weights, see shared/randomness.py.
+            dtype: dtype of the weights, float32 or float64.
         """
         super().__init__()
         # DIFF initial weights: skip_init draws none, so the global generator is left alone.
@@ -64,10 +64,10 @@ class MLP(nn.Module):
         Args:
             x: inputs, in the dtype of the weights.
             generator: in training, the source of both masks.
-            keep: in training, the two masks ready-made, instead of a generator.
+            keep: in training, two masks to use instead of drawing them.
         """
         keep_1, keep_2 = keep or (None, None)
-        # DIFF randomness: both layers share the generator. Each draw moves it on.
+        # DIFF randomness: both layers share the generator. Each draw changes its state.
         h1 = F.relu(self.linear_1(x))
         h1 = self.dropout_1(h1, generator=generator, keep=keep_1)
         h2 = F.relu(self.linear_2(h1))
@@ -75,10 +75,12 @@ class MLP(nn.Module):
         return self.linear_3(h2)
 
     def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Take the weights, and with them the dtype, from arrays named as in a weight file."""
-        # assign=True replaces the parameters. Without it they would keep their own dtype.
-        self.load_state_dict({n: torch.tensor(a) for n, a in weights.items()}, assign=True)
+        """Set the weights, and with them the dtype, from arrays named as in a weight file."""
+        tensors = {name: torch.tensor(array) for name, array in weights.items()}
+        self.to(tensors["linear_1.weight"].dtype)
+        self.load_state_dict(tensors)
 
     def get_weights(self) -> dict[str, np.ndarray]:
         """Return copies of the weights, `linear_1.weight` (out, in) to `linear_3.bias` (out,)."""
-        return {n: a.detach().cpu().numpy().copy() for n, a in self.state_dict().items()}
+        tensors = self.state_dict()
+        return {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()}

@@ -1,4 +1,4 @@
-"""Where and how precisely a run computes, in PyTorch."""
+"""The device and the precision of a run, in PyTorch."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,19 +11,20 @@ from shared.config import Config
 
 @contextlib.contextmanager
 def runtime(config: Config) -> Iterator[torch.device]:
-    """Compute on the device and in the precision of `config`, as long as the context lasts.
+    """Compute in the precision of `config`, as long as the context lasts.
 
     Yields:
-        The device.
+        The device of `config`, on which to put tensors and modules.
 
     Raises:
         InputError: there is no such device.
     """
+    device = choose_device(config.device)
     before = torch.get_float32_matmul_precision()
     # DIFF precision: PyTorch has one setting for the whole process.
     torch.set_float32_matmul_precision(config.precision)
     try:
-        yield choose_device(config.device)
+        yield device
     finally:
         torch.set_float32_matmul_precision(before)
 

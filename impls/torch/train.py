@@ -42,7 +42,7 @@ def train_step(
         images: inputs, in the dtype of the weights.
         labels: whole numbers, 0 to 9.
         generator: the source of both masks.
-        keep: the two masks ready-made, instead of a generator.
+        keep: two masks to use instead of drawing them.
 
     Returns:
         Mean loss of the batch and number of correct examples, before the step, dropout on.
@@ -113,13 +113,13 @@ def train(config: Config, data: Data | None = None, on_epoch: OnEpoch | None = N
         n, inputs = images.shape
         sizes = (inputs, config.hidden_1, config.hidden_2, 10)
         model = MLP(*sizes, config.p1, config.p2, seed=config.seed, dtype=config.dtype)
-        model.to(device)  # DIFF device: told to each tensor and module
+        model.to(device)  # DIFF device: given to each tensor and module
         optimizer = make_optimizer(model, config.lr)
         history: list[EpochRecord] = []
         steps = 0
         for epoch in range(1, config.epochs + 1):
             started = time.perf_counter()
-            order = torch.tensor(epoch_order(n, seed=config.seed, epoch=epoch), device=device)
+            order = torch.as_tensor(epoch_order(n, seed=config.seed, epoch=epoch), device=device)
             results = train_epoch(
                 model, optimizer, images, labels, order, config.seed, steps, config.batch_size
             )
