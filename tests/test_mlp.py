@@ -168,6 +168,24 @@ def test_weights_go_round(framework: Adapter):
     np.testing.assert_array_equal(model.get_weights()["linear_1.bias"], weights["linear_1.bias"])
 
 
+def test_weights_can_be_set_after_the_optimizer_is_made(trainable: Adapter):
+    # The optimizer must go on with the same parameters. With replaced ones nothing would be trained.
+    model = trainable.mlp.MLP(9, 7, 5, 3)
+    optimizer = trainable.train.make_optimizer(model, 0.5)
+    weights = initial_weights(9, 7, 5, 3, seed=4)
+    model.set_weights(weights)
+    images = trainable.array(np.random.default_rng(0).random((4, 9), np.float32))
+    labels = trainable.array(np.arange(4) % 3)
+    trainable.train.train_step(model, optimizer, images, labels, **trainable.source(0))
+    assert (model.get_weights()["linear_3.weight"] != weights["linear_3.weight"]).any()
+
+
+def test_set_weights_changes_the_dtype():
+    model = TORCH.mlp.MLP(9, 7, 5, 3)
+    model.set_weights(initial_weights(9, 7, 5, 3, seed=4, dtype="float64"))
+    assert {str(array.dtype) for array in model.get_weights().values()} == {"float64"}
+
+
 def test_float64_needs_jax_s_switch():
     with pytest.raises(ValueError, match="enable_x64"):
         JAX.mlp.MLP(9, 7, 5, 3, dtype="float64")
