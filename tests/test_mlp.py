@@ -169,7 +169,7 @@ def test_weights_go_round(framework: Adapter):
 
 
 def test_weights_can_be_set_after_the_optimizer_is_made(trainable: Adapter):
-    # The optimizer must go on with the same parameters. With replaced ones nothing would be trained.
+    # The optimizer must keep the same parameters. With replaced ones nothing would be trained.
     model = trainable.mlp.MLP(9, 7, 5, 3)
     optimizer = trainable.train.make_optimizer(model, 0.5)
     weights = initial_weights(9, 7, 5, 3, seed=4)
