@@ -4,8 +4,8 @@ On a CPU, `torch.where` branches on every unit, and no processor can predict a r
 has an operation that selects without branches, because the gradient of ReLU needs it:
 `threshold_backward(values, mask, 0)` is values where mask > 0, and 0 elsewhere.
 
-With `torch.where` instead, dropout of 256 x 256 units, forward and backward, takes 1.24 times as long,
-and an epoch of training 1.07 times (docs/speed.md).
+With `torch.where` instead, dropout of 256 x 256 units, forward and backward, takes 1.24 times as
+long, and an epoch of training 1.07 times (docs/speed.md).
 """
 
 import torch
