@@ -18,6 +18,10 @@ atexit.register(shutil.rmtree, compiled, ignore_errors=True)
 os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+# Compiling the small programs of tests in parts takes longer. The code is the same.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_cpu_parallel_codegen_split_count=1"
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
