@@ -45,7 +45,6 @@ def call(monkeypatch: pytest.MonkeyPatch, main, *words: object) -> None:
         ("module", "root"),
         ("module", "impls"),
         ("module", "elsewhere"),
-        ("file", "impls"),
         ("file", "elsewhere"),
     ],
 )

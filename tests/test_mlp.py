@@ -168,6 +168,7 @@ def test_weights_go_round(framework: Adapter):
     np.testing.assert_array_equal(model.get_weights()["linear_1.bias"], weights["linear_1.bias"])
 
 
+@pytest.mark.usefixtures("quick_compilation")
 def test_weights_can_be_set_after_the_optimizer_is_made(trainable: Adapter):
     # The optimizer must keep the same parameters. With replaced ones nothing would be trained.
     model = trainable.mlp.MLP(9, 7, 5, 3)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from impls.numpy import prng
 from tests.adapters import JAX, NUMPY, TORCH
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")  # for many shapes
 SEEDS = st.integers(0, 2**32 - 1)
 # No dimensions, no elements, one, odd numbers, several dimensions, and just below and beyond the
 # 624 words that the Mersenne Twister computes at a time. Only a few: JAX compiles each shape.

@@ -90,8 +90,7 @@ class MLP(nnx.Module):
         weights = {}
         for name in ("linear_1", "linear_2", "linear_3"):
             layer = getattr(self, name)
-            weights[f"{name}.weight"] = np.array(
-                layer.kernel[...].T, order="C"
-            )  # DIFF kernel: back
+            kernel = layer.kernel[...]
+            weights[f"{name}.weight"] = np.array(kernel.T, order="C")  # DIFF kernel: back
             weights[f"{name}.bias"] = np.array(layer.bias[...])
         return weights
