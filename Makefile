@@ -5,9 +5,9 @@ BIN := .venv/bin
 .PHONY: venv train test lockstep bench lint
 venv: .venv/installed
 
-.venv/installed: pyproject.toml constraints.txt
+.venv/installed: pyproject.toml contract/pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ./contract --editable '.[test]'
 	touch $@
 
 # Flags for both networks: make train FLAGS='--epochs 3 --seed 1'

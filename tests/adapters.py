@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import torch
+from dropout_contract.backends import backend
 
 import impls.jax.dropout
 import impls.jax.evaluate
@@ -58,11 +59,7 @@ class Adapter:
 
     def source(self, seed: int) -> dict[str, Any]:
         """Return a source of randomness, as the keyword argument that the framework calls it."""
-        if self.name == "torch":
-            return {"generator": torch.Generator().manual_seed(seed)}
-        if self.name == "jax":
-            return {"key": jax.random.key(seed)}
-        return {"rng": np.random.default_rng(seed)}
+        return {backend(self.name).source_name: backend(self.name).source(seed)}
 
     def keep(self, shape: tuple[int, ...], p: float, seed: int) -> Any:
         """Draw a mask."""
@@ -70,11 +67,7 @@ class Adapter:
 
     def gradient(self, function: Any, x: Any) -> np.ndarray:
         """Return the gradient of the sum of function(x)."""
-        if self.name == "torch":
-            x = x.clone().requires_grad_()
-            function(x).sum().backward()
-            return self.numpy(x.grad)
-        return self.numpy(jax.grad(lambda x: function(x).sum())(x))
+        return backend(self.name).gradient(function, x, 1)
 
 
 TORCH = Adapter(

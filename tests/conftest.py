@@ -1,6 +1,5 @@
 import atexit
 import os
-import secrets
 import shutil
 import tempfile
 
@@ -8,9 +7,6 @@ import numpy as np
 import pytest
 
 from shared import data, idx
-from tests.contract.backends import BACKENDS
-
-SEED = pytest.StashKey[int]()  # the seed of the contract's random numbers
 
 # The tests of this process, and the commands that they start, share one cache of compiled JAX code.
 compiled = tempfile.mkdtemp(prefix="compiled-")
@@ -22,34 +18,6 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_cpu_parallel_codegen_split_count=1"
 )
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Point the contract at a dropout: see 'Your own dropout' in the README."""
-    group = parser.getgroup("contract")
-    group.addoption("--subject", help="the dropout to test, as package.module:function")
-    group.addoption("--framework", choices=BACKENDS, help="the framework of the subject")
-    group.addoption("--fresh-seed", action="store_true", help="new random numbers for the contract")
-    group.addoption(
-        "--contract-seed", type=int, default=0, help="the seed that a run with --fresh-seed printed"
-    )
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    if bool(config.getoption("subject")) != bool(config.getoption("framework")):
-        raise pytest.UsageError("--subject and --framework go together")
-    fresh, seed = config.getoption("fresh_seed"), config.getoption("contract_seed")
-    config.stash[SEED] = secrets.randbits(32) if fresh else seed
-
-
-def pytest_report_header(config: pytest.Config) -> str:
-    return f"contract seed: {config.stash[SEED]}"
-
-
-def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
-    """Print the seed at the end again, because pytest -q shows no header."""
-    if config.getoption("fresh_seed"):
-        terminalreporter.write_line(f"again with --contract-seed {config.stash[SEED]}")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -64,7 +32,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the contract's JAX tests in one process, so that each finds what others compiled."""
     for item in items:
-        if "jax" in item.name and item.path.parent.name in ("contract", "mutants"):
+        if "jax" in item.nodeid and item.path.name in ("test_contract.py", "test_mutants.py"):
             item.add_marker(pytest.mark.xdist_group("jax"))
 
 
@@ -78,11 +46,6 @@ def quick_compilation():
     yield
     jax.config.update("jax_disable_most_optimizations", before)
     jax.clear_caches()  # other tests must not use what was compiled like this
-
-
-@pytest.fixture
-def contract_seed(pytestconfig: pytest.Config) -> int:
-    return pytestconfig.stash[SEED]
 
 
 @pytest.fixture

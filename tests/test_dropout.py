@@ -1,6 +1,6 @@
 """Three tests of what dropout does, and tests of what the contract does not ask.
 
-Everything else that any dropout must do is in tests/contract, and is tested there.
+Everything else that any dropout must do is in contract/, and test_contract.py checks it.
 """
 
 import math

@@ -1,0 +1,7 @@
+"""python -m dropout_contract: the same as the command dropout-contract."""
+
+import sys
+
+from dropout_contract.cli import main
+
+sys.exit(main())

@@ -1,0 +1,139 @@
+"""The command as a user types it, from a wheel in an environment of its own."""
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+from dropout_contract.clauses import CLAUSES
+from dropout_contract.cli import main
+
+ROOT = Path(__file__).parents[1]
+SUBJECT = """
+import numpy as np
+
+
+def dropout(x, p, *, training, rng=None):
+    if not 0 <= p <= 1:
+        raise ValueError("p must be in [0, 1]")
+    if x.dtype.kind != "f":
+        raise TypeError("x must be floating-point")
+    if not training or p == 0:
+        return x
+    if p == 1:
+        return np.zeros_like(x)
+    if rng is None:
+        raise ValueError("pass rng=")
+    return np.where(rng.random(x.shape) >= p, x / x.dtype.type(1 - p), x.dtype.type(0))
+
+
+def wrong(x, p, *, training, rng=None):
+    return np.where(rng.random(x.shape) >= p, x, 0).astype(x.dtype) if training else x
+
+
+def misspelt(x, p, colour):
+    return x
+"""
+TEST = """
+from dropout_contract import parametrize_with_clauses
+from shared.layers import dropout
+
+
+@parametrize_with_clauses(dropout, framework="numpy")
+def test_dropout(clause):
+    clause()
+"""
+
+
+def test_exit_status_and_files(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    (tmp_path / "mine.py").write_text(SUBJECT)
+    values = ("--only", "values", "--only", "zeros_at_one")
+    assert (
+        main(["check", "mine.py:dropout", *values, "--json", "r.json", "--markdown", "r.md"]) == 0
+    )
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["ok"]
+    assert report["contract"] == "1.0"
+    assert [clause["name"] for clause in report["clauses"]] == ["values", "zeros_at_one"]
+    assert "| wrong | values | passed |" in (tmp_path / "r.md").read_text()
+    assert main(["check", "mine.py:wrong", "--framework", "numpy", "--only", "values"]) == 1
+    assert "DEVIATES   wrong" in capsys.readouterr().out
+    for words in (
+        ["check", "mine.py:misspelt", "--framework", "numpy"],
+        ["check", "mine.py:nothing"],
+        ["check", "mine.py:dropout", "--framework", "torch"],
+        ["check", "mine.py:dropout", "--only", "vlaues"],
+        ["check", "mine.py:dropout", "--seed", "-1"],
+        ["check", "mine.py:dropout", "--json", "no/such/folder.json"],
+    ):
+        assert main(words) == 2, words
+        out, err = capsys.readouterr()
+        assert err.startswith("dropout-contract: ")
+        assert "Traceback" not in out + err
+
+
+def test_list_and_limits(capsys):
+    assert main(["list"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(CLAUSES)
+    assert main(["limits"]) == 0
+    assert "cannot see" in capsys.readouterr().out
+
+
+def test_the_wheel_works_in_an_environment_of_its_own(tmp_path):
+    """One framework (NumPy), in a project that has folders tests/ and shared/ of its own."""
+    wheels = tmp_path / "wheels"
+    words = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels]
+    subprocess.run([*words, ROOT], check=True, capture_output=True)
+    (wheel,) = wheels.iterdir()
+    assert wheel.stat().st_size < 200_000
+    venv.create(tmp_path / "env", with_pip=True)
+    python = tmp_path / "env" / "bin" / "python"
+    constraints = ROOT.parent / "constraints.txt"
+    subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "-c", constraints, wheel, "pytest"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    project = tmp_path / "project"
+    for folder in ("shared", "tests"):
+        (project / folder).mkdir(parents=True)
+        (project / folder / "__init__.py").touch()
+    (project / "shared" / "layers.py").write_text(SUBJECT)
+    (project / "tests" / "test_layers.py").write_text(TEST)
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PYTEST"))}
+
+    def run(*words: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(word) for word in words], cwd=project, env=clean, capture_output=True, text=True
+        )
+
+    command = run(python.parent / "dropout-contract", "check", "shared.layers:dropout")
+    assert command.returncode == 0, command.stdout + command.stderr
+    assert "numpy" in command.stdout
+    api = run(
+        python,
+        "-c",
+        "import sys; from dropout_contract import check; from shared.layers import dropout;"
+        " assert check(dropout).ok; assert not {'torch', 'jax', 'impls'} & set(sys.modules)",
+    )
+    assert api.returncode == 0, api.stderr
+    tests = run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    assert tests.returncode == 0, tests.stdout
+    assert " passed" in tests.stdout
+    torch = run(python, "-m", "dropout_contract", "check", "shared.layers:dropout", "--framework",
+                "torch")  # fmt: skip
+    assert torch.returncode == 2
+    assert "torch is not installed" in torch.stderr
+
+
+@pytest.mark.parametrize("folder", ["src"])
+def test_the_package_imports_nothing_of_the_project(folder):
+    for file in (ROOT / folder).rglob("*.py"):
+        text = file.read_text()
+        assert "import impls" not in text
+        assert "from impls" not in text
+        assert "from shared" not in text

@@ -1,0 +1,88 @@
+"""Wrong dropouts are found, and right ones pass."""
+
+import pytest
+from dropout_contract.backends import FRAMEWORKS, backend
+from dropout_contract.checking import check, parametrize_with_clauses
+from dropout_contract.clauses import CLAUSES
+from dropout_contract.mutants import KILLED_BY, MUTANTS, mutant
+from dropout_contract.mutants.correct import Correct
+from dropout_contract.right import right_designs
+from dropout_contract.selftest import found_by, selftest
+
+EXACT = [name for name, clause in CLAUSES.items() if not clause.statistical]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_every_wrong_dropout_is_found_by_the_clause_named_for_it(framework: str):
+    said: list[str] = []
+    assert selftest(framework, right=False, say=said.append), said
+    number = sum(framework in kind.frameworks for kind in MUTANTS.values())
+    assert said == [f"{framework}: {number} of {number} wrong dropouts found"]
+
+
+def test_a_clause_is_named_for_every_mutant():
+    assert set(KILLED_BY) == set(MUTANTS)
+    assert set(KILLED_BY.values()) <= set(CLAUSES)
+
+
+def test_an_exception_is_not_a_find():
+    class Broken(Correct):
+        """It raises in training."""
+
+        def in_training(self, x, p, source):
+            raise ArithmeticError("broken")
+
+    assert not found_by(Broken, "numpy", "values")
+
+
+# The dropout that the mutants are made from. Without this, they might be found for another reason.
+@parametrize_with_clauses(mutant(Correct, "torch"), strict=True)
+def test_the_correct_one_in_torch(clause):
+    clause()
+
+
+def test_the_correct_one_in_jax():
+    with backend("jax").quick_compilation():
+        report = check(mutant(Correct, "jax"), strict=True, only=set(KILLED_BY.values()))
+    assert report.ok, str(report)
+
+
+@parametrize_with_clauses(mutant(Correct, "numpy"), strict=True)
+def test_the_correct_one_in_numpy(clause):
+    clause()
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_there_are_many_right_designs(framework: str):
+    assert len(right_designs(framework)) >= 15
+
+
+# `dropout-contract selftest --right` tries every clause on every design, which takes half an hour.
+# Here, the clauses that only count units are left out, and in JAX most of the others, too.
+@pytest.mark.parametrize("name", right_designs("numpy"))
+def test_right_in_numpy(name: str):
+    _passes("numpy", name, [*EXACT, "keep_rate"])
+
+
+@pytest.mark.parametrize("name", right_designs("torch"))
+def test_right_in_torch(name: str):
+    _passes("torch", name, [*EXACT, "keep_rate"])
+
+
+@pytest.mark.parametrize("name", right_designs("jax"))
+def test_right_in_jax(name: str):
+    _passes("jax", name, ["threshold_is_the_rate", "values", "zero_gradient_at_one"])
+
+
+def _passes(framework: str, name: str, only: list[str]) -> None:
+    with backend(framework).quick_compilation():
+        report = check(right_designs(framework)[name], only=only)
+    assert report.ok, str(report)
+    assert not report.count("deviates", "wrong")
+
+
+def test_there_are_many_mutants_and_each_says_where_it_was_seen():
+    assert len(MUTANTS) >= 35
+    for kind in MUTANTS.values():
+        assert kind.__doc__
+        assert kind.__doc__ != Correct.__doc__

@@ -1,0 +1,136 @@
+"""Functions and layers as people write them become subjects, and what cannot be is told so."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+import torch
+from dropout_contract import CannotCheck, check, parametrize_with_clauses, subject
+from dropout_contract.right import on_torch
+
+
+class Scaled(torch.nn.Module):
+    """A right layer, except that its constructor needs more than a rate."""
+
+    def __init__(self, p, width, color):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x):
+        return on_torch.global_generator(x, self.p, self.training)
+
+
+def forgets_to_rescale(x, p, training=True, generator=None):
+    return torch.where(torch.rand(x.shape, generator=generator) >= p, x, 0) if training else x
+
+
+def article(X, dropout):  # noqa: N803 - as it is written there
+    mask = (torch.rand(X.shape) > dropout).float()
+    return mask * X / (1.0 - dropout)
+
+
+@pytest.mark.parametrize(
+    ("what", "framework"),
+    [
+        (on_torch.plain_where, "torch"),
+        (article, "torch"),
+        (on_torch.Layer, "torch"),
+        (on_torch.Layer(0.2), "torch"),
+        (torch.nn.functional.dropout, "torch"),
+        (lambda x, p, key: jax.numpy.where(jax.random.uniform(key, x.shape) >= p, x, 0), "jax"),
+        (jax.jit(lambda x, p, key: x), "jax"),
+        (lambda x, p, rng: np.where(rng.random(x.shape) >= p, x / (1 - p), 0), "numpy"),
+    ],
+)
+def test_the_framework_is_guessed(what, framework):
+    assert subject(what).framework == framework
+
+
+def test_the_article_s_function_is_checked_as_it_stands():
+    found = subject(article)
+    assert not found.takes_source
+    assert not found.has_evaluation
+    report = check(article, only=["values", "identity_in_evaluation", "zeros_at_one"])
+    assert [result.outcome for result in report.results] == ["passed", "not applicable", "deviates"]
+
+
+def test_an_instance_is_checked_at_its_own_rate_and_left_in_its_mode():
+    layer = on_torch.Layer(0.3).eval()
+    report = check(layer, only=["keep_rate", "zeros_at_one", "values"])
+    assert report.ok
+    assert report.count("not applicable") == 1  # p = 1
+    assert not layer.training
+
+
+@pytest.mark.parametrize(
+    ("what", "framework", "says"),
+    [
+        (Scaled, None, "cannot tell what its argument 'width' is"),
+        (lambda x, p: x, None, "say --framework"),
+        (lambda x, p: x, "tensorflow", "must be torch, jax or numpy"),
+        (lambda x, p, colour: x, "numpy", "write an adapter"),
+        (3, "numpy", "not a function or a layer"),
+        (on_torch.plain_where, "numpy", "Is the framework right?"),
+        (on_torch.plain_where, "jax", "Is the framework right?"),
+        ("nothing", None, "not of the form"),
+        ("no_such_package:f", None, "cannot import"),
+        ("numpy:no_such_thing", None, "cannot find"),
+        ("nowhere.py:f", None, "there is no file"),
+    ],
+)
+def test_what_cannot_be_checked_says_what_to_do(what, framework, says):
+    with pytest.raises(CannotCheck, match=says.replace("?", r"\?")):
+        check(what, framework, only="values")
+
+
+def test_global_random_state_is_put_back():
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    check(article, only="keep_rate")
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_tiers_count_in_the_verdict():
+    only = ["values", "strides_are_kept"]
+    plain = check(on_torch.plain_where, only=only)
+    assert plain.ok
+    assert plain.count("deviates", "convention") == 1
+    assert not check(on_torch.plain_where, only=only, strict=True).ok
+    wrong = check(forgets_to_rescale, only=only)
+    assert not wrong.ok
+    assert wrong.count("deviates", "wrong") == 1
+    assert "1 wrong, 1 convention" in wrong.headline
+
+
+def test_an_expected_deviation_that_does_not_come_is_a_failure():
+    reason = {"values": "it scales later"}
+    assert check(forgets_to_rescale, only="values", expected=reason).ok
+    report = check(on_torch.plain_where, only="values", expected=reason)
+    assert not report.ok
+    assert report.results[0].outcome == "unexpected"
+
+
+def test_every_fact_is_one_line():
+    report = check(article)
+    for result in report.results:
+        assert "\n" not in result.fact
+        assert len(result.fact) < 300
+    assert len(str(report).splitlines()) < 75
+
+
+def test_the_same_seed_gives_the_same_report_alone_and_in_company():
+    alone = check(forgets_to_rescale, only="values").results[0].fact
+    company = {r.clause.name: r.fact for r in check(forgets_to_rescale).results}
+    assert company["values"] == alone
+
+
+@parametrize_with_clauses(
+    functools.partial(forgets_to_rescale),
+    "torch",
+    only=["values", "identity_at_zero"],
+    expected={"values": "on purpose"},
+)
+def test_one_test_per_clause(clause):
+    clause()
