@@ -58,11 +58,19 @@ def read_run(folder: Path) -> FinishedRun:
         raise InputError(f"no epoch is finished in {folder}/log.jsonl")
     weights = load_weights(folder / "weights.safetensors")
     data = data_for(weights, header["data"])
+    if header["images"] != data.images:
+        raise InputError(
+            f"{folder} was made with {header['images']} images, but {header['data']} now has"
+            f" {data.images}"
+        )
     labels = data.test_labels
     _, accuracy = evaluate_weights(weights, to_inputs(data.test_images), labels)
     return FinishedRun(
         folder,
-        settings={"framework": header["framework"]} | header["config"] | {"data": header["data"]},
+        settings={"framework": header["framework"]}
+        | header["config"]
+        | {"data": header["data"], "images": header["images"]}
+        | {f"version of {package}": number for package, number in header["versions"].items()},
         last=history[-1],
         median_seconds=statistics.median(r["seconds"] for r in history[1:] or history),
         images=len(labels),
@@ -85,13 +93,15 @@ def table(runs: Sequence[FinishedRun]) -> str:
             f"  {last['test_accuracy']:13.4f}  {run.median_seconds:13.2f}"
             f"  {answer}, {run.correct_in_numpy} of {run.images}"
         )
-    names = [name for name in runs[0].settings if name != "out"]
+    names = dict.fromkeys(name for run in runs for name in run.settings if name != "out")
     for name in names:
+        if name.startswith("version of") and not all(name in run.settings for run in runs):
+            continue  # of a package of one framework
         values = [str(run.settings.get(name, "not known")) for run in runs]
         if len(set(values)) > 1:
             lines.append(f"the runs differ in {name}: {', '.join(values)}")
     if len(lines) == 1 + len(runs) and len(runs) > 1:
-        lines.append("the runs differ in nothing that is recorded")
+        lines.append("the runs differ in no setting")
     return "\n".join(lines)
 
 

@@ -6,8 +6,9 @@ Both start from the same weights and see the same batches in any case. Here both
 masks: one of the two frameworks draws each mask, and both apply it. A second run takes the masks of
 the other framework. The steps are the real `train_step` of both.
 
-NumPy takes part, too. At the start of each epoch it replays the first mask bit for bit. After each
-epoch it computes the logits of both frameworks' weights, under masks that it replays.
+NumPy takes part, too. At the start of each epoch it replays both masks of the first step, which
+must be equal bit for bit. After each epoch it computes the logits of both networks under replayed
+masks, and the largest difference is printed.
 """
 
 import dataclasses
@@ -54,7 +55,7 @@ class LockstepConfig:
     dtype: Literal["float32", "float64"] = "float64"
     """float64 shows that both compute the same, float32 how rounding drives them apart."""
     masks: Literal["jax", "torch", "both"] = "both"
-    """Which framework draws the masks. both: one run with the masks of each."""
+    """Which framework draws the masks. both: a run with JAX's, then one with PyTorch's."""
     batch_size: int = 256
     """Examples in a step."""
     lr: float = 0.5

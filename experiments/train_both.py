@@ -4,6 +4,7 @@ python -m experiments.train_both
 """
 
 import dataclasses
+import shlex
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import impls.jax.train
 import impls.torch.runtime
 import impls.torch.train
 from experiments.compare import FinishedRun, read_run
+from shared.checks import InputError
 from shared.cli import one_line_errors, parse, train_and_save
 from shared.config import Config
 from shared.data import Data, load
@@ -60,20 +62,23 @@ def draw(histories: dict[str, list[EpochRecord]], path: Path) -> None:
 
 
 SUMMARY = """
-The same network was trained in PyTorch and in JAX, on {images:,} images for {epochs} epochs, with
-dropout {p1:g} and {p2:g}. Both started from the same weights and saw the same batches. Each drew
-its own dropout masks, so they end as far apart as two seeds do, up to a few per cent:
+The same network was trained in PyTorch and in JAX, on {images:,} images (epochs: {epochs}), with
+dropout {p1:g} and {p2:g}. Both started from the same weights and saw the same batches.
+{masks}:
 
 {scores}
   {check}
 
 Learning curves, logs and weights are in the folder {out}. What to try next:
-  make lockstep    in float64 and with the same masks, both agree to 12 digits (three minutes)
+  make lockstep    with the same masks in float64, the losses of both agree to 12 digits
   {python} -m impls.torch.train{flags} --p1 0 --p2 0 --out {out}/no-dropout
   {python} -m experiments.compare {torch_run} {out}/no-dropout
 """
-AGREES = "NumPy   classifies exactly as many correctly, with the weights of each"
-DISAGREES = "NumPy   does NOT classify as many correctly, with the weights of each"
+OWN_MASKS = """\
+Each drew its own dropout masks, so they end as far apart as two seeds do, up to a few per cent"""
+NO_MASKS = "No mask was drawn, so only rounding sets them apart"
+AGREES = "NumPy   gets exactly as many right, with the weights of each"
+DISAGREES = "NumPy   does NOT get as many right, with the weights of each"
 
 
 def summary(runs: dict[str, FinishedRun], config: Config, data: Data) -> str:
@@ -84,17 +89,18 @@ def summary(runs: dict[str, FinishedRun], config: Config, data: Data) -> str:
         epochs=config.epochs,
         p1=config.p1,
         p2=config.p2,
+        masks=OWN_MASKS if {config.p1, config.p2} - {0.0, 1.0} else NO_MASKS,
         scores="\n".join(
             f"  {TITLES[name]:8}{run.last['test_accuracy']:.2%} of the test images correct, "
             f"{run.median_seconds:.2f} seconds per epoch"
             for name, run in runs.items()
         ),
         check=AGREES if all(run.agrees for run in runs.values()) else DISAGREES,
-        out=config.out,
+        out=shlex.quote(str(config.out)),
         python=python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else "python",
-        torch_run=runs["torch"].folder,
+        torch_run=shlex.quote(str(runs["torch"].folder)),
         flags="".join(
-            f" --{field.name.replace('_', '-')} {getattr(config, field.name)}"
+            f" --{field.name.replace('_', '-')} {shlex.quote(str(getattr(config, field.name)))}"
             for field in dataclasses.fields(config)
             if field.name not in ("out", "p1", "p2")
             and getattr(config, field.name) != field.default
@@ -118,8 +124,11 @@ def main() -> None:
                 settings = dataclasses.replace(config, out=config.out / name)
                 histories[name] = train_and_save(name, train, settings, data).history
                 runs[name] = read_run(settings.out)
-        draw(histories, config.out / "curves.png")
-    print(summary(runs, config, data), end="")
+        print(summary(runs, config, data), end="")
+        try:
+            draw(histories, config.out / "curves.png")
+        except OSError as error:
+            raise InputError(f"cannot write {config.out}/curves.png: {error.strerror}") from None
     if not all(run.agrees for run in runs.values()):
         raise SystemExit(1)
 

@@ -44,7 +44,7 @@ def parse(
         args: the words of the command line, those of this process if None.
         defaults: defaults that differ for this command.
     """
-    # Without defaults, every field that has none of its own is a flag that must be given.
+    # If `defaults` is empty, a field without a default value becomes a required flag.
     default = settings(**defaults) if defaults else tyro.MISSING_NONPROP
     return tyro.cli(settings, prog=f"python -m {module}", args=args, default=default)
 
@@ -136,7 +136,7 @@ def evaluate_main(framework: str, evaluate_weights: Callable[..., tuple[float, f
 
 
 def data_for(weights: Mapping[str, np.ndarray], name: str) -> Data:
-    """Load data for a trained network, with the images resized to what it was trained on.
+    """Load data for a trained network, with the images in the size that it was trained on.
 
     Args:
         weights: the network's, as in a weight file.

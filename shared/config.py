@@ -34,9 +34,9 @@ class Config:
     seed: int = 0
     """Initial weights, batch order and masks follow from it. 0 to 2**32 - 1."""
     data: str = "auto"
-    """full, sample, auto (full if it can be had, else sample), or a folder of four IDX files."""
+    """full, sample, auto (full if available, else sample), or a folder of four IDX files."""
     resize: int | None = None
-    """Side in pixels to resize the square images to."""
+    """Side in pixels to resize the square images to. None keeps their size."""
     out: Path = Path("runs/run")
     """Folder for log.jsonl and weights.safetensors."""
     dtype: Literal["float32", "float64"] = "float32"
@@ -80,6 +80,6 @@ class EvaluateConfig:
     weights: Path
     """A weights.safetensors file."""
     data: str = "auto"
-    """full, sample, auto (full if it can be had, else sample), or a folder of four IDX files."""
+    """full, sample, auto (full if available, else sample), or a folder of four IDX files."""
     device: str = "auto"
     """auto (a GPU if there is one), cpu, cuda, or another name that the framework knows."""

@@ -34,9 +34,9 @@ def load(name: str = "auto", *, resize: int | None = None) -> Data:
 
     Args:
         name: `full`: all 60,000 + 10,000 images, see `_load_full` for where they come from.
-            `sample`: the 10,240 + 2,000 images that come with this project. `auto`: full if it can
-            be had, else the sample, with a notice on stderr. Anything else is a folder of four IDX
-            files, gzipped or not, with any number of images of any one size.
+            `sample`: the 10,240 + 2,000 images that come with this project. `auto`: full if it is
+            available, else the sample, with a notice on stderr. Anything else is a folder of four
+            IDX files, gzipped or not, with any number of square images of one size.
         resize: side in pixels to resize the images to. They keep their size if it is None.
 
     Raises:
@@ -49,7 +49,7 @@ def load(name: str = "auto", *, resize: int | None = None) -> Data:
     elif name == "auto":
         data = _load_auto()
     else:
-        data = read_folder(Path(name), name=name)
+        data = read_folder(Path(name), name=os.path.abspath(name))
     if resize is None:
         return data
     return dataclasses.replace(
@@ -103,7 +103,7 @@ def _load_full() -> Data:
     """Load all images from the first of these places, checking the SHA-256 of each file.
 
     1. The folder that the variable FASHION_MNIST_DIR names.
-    2. This user's cache, where the first use of one of the others leaves a copy.
+    2. This user's cache. The first use of 3, 4 or 5 leaves a copy there.
     3. Debian's package, if it is installed.
     4. A download through tensorflow-datasets.
     5. Debian's package, fetched with `apt-get download`, which needs no root and installs nothing.
@@ -163,7 +163,7 @@ def _fetch(sources: dict[str, Callable[[], Data]]) -> Data:
 
 def _download() -> Data:
     """Have tensorflow-datasets download, verify and prepare the data, and read the result."""
-    # tensorflow-datasets tries again for minutes. This finds out in seconds if there is no network.
+    # tensorflow-datasets tries again for minutes. This finds out in seconds if it is in vain.
     request = urllib.request.Request(f"{URL}{FILES[-1]}.gz", method="HEAD")
     try:
         urllib.request.urlopen(request, timeout=10).close()

@@ -47,9 +47,14 @@ class Data:
     name: str
 
     @property
+    def images(self) -> str:
+        """The numbers of images, for training and for the test."""
+        return f"{len(self.train_images):,} + {len(self.test_images):,}"
+
+    @property
     def summary(self) -> str:
         """The name and the numbers of images, for people to read."""
-        return f"{self.name}: {len(self.train_images):,} + {len(self.test_images):,} images"
+        return f"{self.name}: {self.images} images"
 
 
 def read_folder(folder: Path, *, name: str, sha256: dict[str, str] | None = None) -> Data:
@@ -65,7 +70,7 @@ def read_folder(folder: Path, *, name: str, sha256: dict[str, str] | None = None
     """
     if not os.path.isdir(folder):
         raise InputError(
-            f"there is no folder {folder}. Data is full, sample, auto, or a folder of IDX files"
+            f"there is no folder {folder}. Data can be full, sample, auto, or a folder of IDX files"
         )
     paths = {}
     for file in FILES:
@@ -78,7 +83,7 @@ def read_folder(folder: Path, *, name: str, sha256: dict[str, str] | None = None
 
 
 def read_files(paths: dict[str, Path], *, name: str, sha256: dict[str, str] | None = None) -> Data:
-    """Read four IDX files from the paths given, one for each of `FILES`; else as `read_folder`."""
+    """Read four IDX files from the paths given, one for each of `FILES`."""
     arrays = []
     for file in FILES:
         content = _read_file(paths[file])

@@ -98,7 +98,7 @@ def epoch_line(record: EpochRecord) -> str:
 
 
 def slow_epochs_note(history: list[EpochRecord]) -> str | None:
-    """Return a sentence to print if the epochs took twice as long as the quickest, else None.
+    """Return a sentence to print if the mean epoch took twice as long as the quickest, else None.
 
     The first epoch is left out because it may include compilation.
     """
@@ -130,7 +130,7 @@ def open_log(framework: str, packages: tuple[str, ...], config: Config, data: Da
         "versions": {package: version(package) for package in ("numpy", *packages)}
         | {"python": platform.python_version()},
         "data": data.name,
-        "images": f"{len(data.train_images):,} + {len(data.test_images):,}",
+        "images": data.images,
     }
     try:
         config.out.mkdir(parents=True, exist_ok=True)
@@ -157,11 +157,13 @@ def read_log(path: Path) -> tuple[Header, list[EpochRecord]]:
         raise InputError(f"there is no {path}. Name a folder that a train command wrote")
     try:
         header, *history = [json.loads(line) for line in path.read_text().splitlines()]
-        # What is not a log has not all of these keys, or something else behind them.
+        # A file that is not a log lacks one of these keys, or has a value of another type.
         str(header["framework"] + header["data"] + header["images"])
-        dict(header["config"]) | dict(header["versions"])
+        {**header["config"], **header["versions"]}
         for record in history:
             epoch_line(record)
+            if not 0 <= record["test_accuracy"] <= 1:
+                raise ValueError(f"a test accuracy of {record['test_accuracy']}")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is not the log of a run: {error!r}") from None
     return header, history

@@ -14,7 +14,7 @@ NAMES = tuple(f"linear_{layer}.{kind}" for layer in (1, 2, 3) for kind in ("weig
 
 
 def save_weights(path: Path, weights: Mapping[str, np.ndarray]) -> None:
-    """Write the six arrays to `path`, each weight as (out, in), completely or not at all."""
+    """Write the six arrays to `path`. Each weight is (out, in). The file is whole, or not there."""
     unfinished = path.with_name(path.name + ".unfinished")
     contiguous = {name: np.ascontiguousarray(weights[name]) for name in NAMES}
     unfinished.write_bytes(safetensors.numpy.save(contiguous))

@@ -13,6 +13,8 @@ import pytest
 import experiments.article
 import experiments.compare
 import experiments.train_both
+from experiments.compare import read_run
+from shared.checks import InputError
 from shared.data import FOLDER_VARIABLE
 from shared.randomness import initial_weights
 from shared.weights import load_weights, save_weights
@@ -110,6 +112,7 @@ def test_defaults_are_the_article_s(trainable: Adapter, monkeypatch):
     assert (config.epochs, config.batch_size, config.lr) == (10, 256, 0.5)
     assert (config.p1, config.p2, config.hidden_1, config.hidden_2) == (0.2, 0.5, 256, 256)
     assert (config.seed, config.data, config.dtype) == (0, "auto", "float32")
+    assert (config.device, config.precision, config.resize) == ("auto", "highest", None)
     assert config.out == Path("runs") / trainable.name
 
 
@@ -181,7 +184,7 @@ def test_bad_evaluate_flags_and_files(framework: Adapter, monkeypatch, capsys, t
 def test_an_input_error_is_one_line_from_outside():
     result = run("-m", "impls.torch.train", "--data", "/no/such")
     assert result.returncode == 2
-    assert result.stderr.startswith("error: there is no folder /no/such. Data is full, sample")
+    assert result.stderr.startswith("error: there is no folder /no/such. Data can be full, sample")
     assert result.stderr.count("\n") == 1
 
 
@@ -233,8 +236,11 @@ def test_the_first_run_without_data_or_network(tmp_path):
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("SAMPLE") == 1
     assert "torch: sample: 10,240 + 2,000 images" in result.stdout
-    assert "trained in PyTorch and in JAX, on 10,240 images for 2 epochs" in result.stdout
-    assert "NumPy   classifies exactly as many correctly" in result.stdout
+    assert "trained in PyTorch and in JAX, on 10,240 images (epochs: 2)" in result.stdout
+    assert "NumPy   gets exactly as many right" in result.stdout
+    assert "Each drew its own dropout masks" in result.stdout
+    suggested = "-m impls.torch.train --epochs 2 --hidden-1 16 --hidden-2 16 --p1 0 --p2 0 --out "
+    assert suggested in result.stdout
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
     for name in ("torch", "jax"):
         assert re.search(
@@ -245,15 +251,43 @@ def test_the_first_run_without_data_or_network(tmp_path):
 
 
 def test_the_summary_says_when_numpy_disagrees(monkeypatch, small_folder, tmp_path, capsys):
-    real = experiments.compare.evaluate_weights
-    monkeypatch.setattr(
-        experiments.compare, "evaluate_weights", lambda *a: (real(*a)[0], real(*a)[1] + 0.005)
-    )
+    real, errors = experiments.compare.evaluate_weights, iter((0.005, 0.0))  # one of the two
+
+    def wrong(*arguments):
+        loss, accuracy = real(*arguments)
+        return loss, accuracy + next(errors)
+
+    monkeypatch.setattr(experiments.compare, "evaluate_weights", wrong)
     with pytest.raises(SystemExit) as stop:
         call(monkeypatch, experiments.train_both.main, *TRAIN, "--data", small_folder,
              "--out", tmp_path)  # fmt: skip
     assert stop.value.code == 1
-    assert "does NOT classify as many correctly" in capsys.readouterr().out
+    assert "does NOT get as many right" in capsys.readouterr().out
+
+
+def test_the_summary_of_a_run_without_masks_and_a_path_with_a_space(
+    monkeypatch, small_folder, tmp_path, capsys
+):
+    out = tmp_path / "with space"
+    call(monkeypatch, experiments.train_both.main, *TRAIN, "--p1", "0", "--p2", "0",
+         "--data", small_folder, "--out", out)  # fmt: skip
+    said = capsys.readouterr().out
+    assert "No mask was drawn" in said
+    assert "own dropout masks" not in said
+    assert f"--out '{out}'/no-dropout" in said
+
+
+def test_a_picture_that_cannot_be_written_is_one_line_after_the_summary(
+    monkeypatch, small_folder, tmp_path, capsys
+):
+    (tmp_path / "curves.png").mkdir()
+    with pytest.raises(SystemExit) as stop:
+        call(monkeypatch, experiments.train_both.main, *TRAIN, "--data", small_folder,
+             "--out", tmp_path)  # fmt: skip
+    said = capsys.readouterr()
+    assert stop.value.code == 2
+    assert "NumPy   gets exactly as many right" in said.out
+    assert said.err.startswith("error: cannot write ")
 
 
 def test_a_resized_network_is_scored_on_resized_images(
@@ -265,6 +299,7 @@ def test_a_resized_network_is_scored_on_resized_images(
          "--data", small_folder)  # fmt: skip
     record = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
     correct = round(record["test_accuracy"] * 200)
+    assert load_weights(tmp_path / "weights.safetensors")["linear_1.weight"].shape == (16, 196)
     assert f"({correct} of 200)" in capsys.readouterr().out
 
 
@@ -278,6 +313,34 @@ def test_compare(monkeypatch, small_folder, tmp_path, capsys):
     assert said.count("yes, ") == 2
     assert "NumPy scores the same" in said.splitlines()[0]
     assert said.splitlines()[-1] == "the runs differ in framework: torch, jax"
+
+    # The table shows the last epoch, whichever was best, and the middle time without the first.
+    run = read_run(runs[0])
+    log = runs[0] / "log.jsonl"
+    before = log.read_text()
+    first, second = (dict(run.last, epoch=e, seconds=s) for e, s in ((1, 90.0), (2, 1.0)))
+    first["test_accuracy"] = 1.0
+    header = before.splitlines()[0]
+    log.write_text("\n".join([header, json.dumps(first), json.dumps(second)]) + "\n")
+    edited = read_run(runs[0])
+    assert (edited.correct, edited.median_seconds) == (run.correct, 1.0)
+    assert edited.agrees
+
+    # Other versions, and settings that only one run has, are named. Other data is an error.
+    other = json.loads(header)
+    other["versions"]["numpy"], other["config"]["momentum"] = "1.0", 0.9
+    for order in (runs, runs[::-1]):
+        log.write_text("\n".join([json.dumps(other), json.dumps(second)]) + "\n")
+        capsys.readouterr()
+        call(monkeypatch, experiments.compare.main, *order)
+        said = capsys.readouterr().out
+        assert "differ in momentum: " in said
+        assert "differ in version of numpy: " in said
+        assert "version of torch" not in said  # only one of the two has it
+    log.write_text("\n".join([header.replace("600 + 200", "600 + 500"), json.dumps(second)]))
+    with pytest.raises(InputError, match=r"was made with 600 \+ 500 images, but .* has 600 \+ 200"):
+        read_run(runs[0])
+    log.write_text(before)
 
     # Settings that differ are named.
     words = ("--lr", "0.1", "--seed", "7", "--data", small_folder, "--out", runs[1])
@@ -297,7 +360,15 @@ def test_compare(monkeypatch, small_folder, tmp_path, capsys):
     assert stop.value.code == 1
     assert capsys.readouterr().out.count("NO, ") == 1
     good = (runs[0] / "log.jsonl").read_text().splitlines()
-    for text in ("not json", "", "[]", "{}", '{"config": null}', f"{good[0]}\n{{}}"):
+    for text in (
+        "not json",
+        "",
+        "[]",
+        "{}",
+        '{"config": null}',
+        good[0].replace('"config": {', '"config": [["a", 1]], "b": {'),
+        f"{good[0]}\n{{}}",
+    ):
         (runs[0] / "log.jsonl").write_text(text)
         assert "not the log of a run" in refusal(
             monkeypatch, capsys, experiments.compare.main, *runs

@@ -134,6 +134,8 @@ def test_bad_folders(tmp_path):
         refused(complaint)
     write_idx(tmp_path, (tiny(5)[0], tiny(4)[1]), tiny(3))
     refused("5 images but 4 labels")
+    write_idx(tmp_path, tiny(0), tiny(3))
+    refused(r"says that its shape is \(0, 28, 28\)")
     write_idx(tmp_path, tiny(5), tiny(3, side=14))
     refused("different sizes")
     write_idx(tmp_path, (tiny(5)[0][:, :20], tiny(5)[1]), tiny(3))

@@ -6,6 +6,7 @@ Everything else that any dropout must do is in contract/, and test_contract.py c
 import math
 import re
 
+import jax
 import numpy as np
 import pytest
 import scipy.stats
@@ -85,9 +86,17 @@ def test_a_missing_source_has_the_same_message_everywhere_but_for_its_name():
         told = message(ValueError, framework.dropout.dropout, x, 0.5, training=True)
         assert told == message(ValueError, framework.dropout.sample_keep, (4,), 0.5, **{name: None})
         # A JAX key must be new at each call. A generator must not be made again at each call.
-        assert f"pass {name}=, {'a new' if framework is JAX else 'the same'} one at each" in told
-        messages.add(told.split(":")[0])
+        how = "a new one at each call" if framework is JAX else "made once before the loop"
+        assert told.startswith(f"pass {name}=, {how}: ")
+        messages.add(told.split(": ")[1])
     assert messages == {"dropout in training needs randomness"}
+
+
+def test_a_traced_p_is_told_to_be_static():
+    x, key = JAX.array(np.ones(4, np.float32)), JAX.source(0)
+    traced = jax.jit(lambda p: JAX.dropout.dropout(x, p, training=True, **key))
+    with pytest.raises(TypeError, match=r"Under jax\.jit make it static"):
+        traced(0.5)
 
 
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "bool", "complex64"])

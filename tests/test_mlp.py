@@ -157,6 +157,19 @@ def test_evaluate_leaves_the_mode_alone(trainable: Adapter):
         model(images)  # still in training mode
     model.eval()
     assert trainable.evaluate.evaluate(model, images, labels) == first
+    model(images)  # still in evaluation mode: it needs no source
+
+
+def test_every_layer_starts_from_numbers_of_its_own():
+    weights = initial_weights(8, 8, 8, 8, seed=4)
+    different = {weights[name].tobytes() for name in NAMES}
+    assert len(different) == len(NAMES)
+
+
+def test_large_logits_have_a_finite_loss(framework: Adapter):
+    logits = framework.array(np.array([[1000.0, 0.0], [0.0, 1000.0]], np.float32))
+    labels = framework.array(np.array([0, 0]))
+    assert float(framework.evaluate.cross_entropy(logits, labels)) == 500
 
 
 def test_weights_go_round(framework: Adapter):

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.lockstep import masks_of_jax, masks_of_torch, to_torch
 from shared.checks import InputError
 from shared.config import Config
 from shared.data import to_inputs
 from shared.randomness import epoch_order, step_seed
-from shared.records import slow_epochs_note
+from shared.records import slow_epochs_note, write_line
 from tests.adapters import JAX, TORCH, Adapter
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -95,6 +96,31 @@ def test_dropout_is_on_in_training_and_masks_change_from_step_to_step(
     first, second = trainable.train.train(config, same).history
     assert first["train_loss"] != pytest.approx(second["train_loss"], rel=1e-6)
     assert first["test_loss"] == second["test_loss"]
+
+
+def test_training_uses_the_masks_of_seed_and_step_that_the_documentation_names(
+    trainable: Adapter, small_data
+):
+    # The same training, step by step, on masks drawn outside. Another seed, another step, swapped
+    # rates or another place for the short last batch would give another network.
+    config = dataclasses.replace(QUICK, p1=0.2, p2=0.5, seed=5, dtype="float64")
+    masks = {"torch": masks_of_torch, "jax": masks_of_jax}[trainable.name]
+    sizes = (784, config.hidden_1, config.hidden_2, 10)
+    model = TORCH.mlp.MLP(*sizes, config.p1, config.p2, seed=config.seed, dtype=config.dtype)
+    optimizer = TORCH.train.make_optimizer(model, config.lr)
+    images = torch.as_tensor(to_inputs(small_data.train_images, config.dtype))
+    labels = torch.as_tensor(small_data.train_labels)
+    step = 0
+    for epoch in range(1, config.epochs + 1):
+        order = epoch_order(len(images), seed=config.seed, epoch=epoch)
+        for batch in torch.as_tensor(order).split(config.batch_size):
+            keep = to_torch(masks(config, [(len(batch), width) for width in sizes[1:3]], step))
+            TORCH.train.train_step(model, optimizer, images[batch], labels[batch], keep=keep)
+            step += 1
+    assert step == 6
+    trained = trainable.train.train(config, small_data).weights
+    for name, weight in model.get_weights().items():
+        np.testing.assert_allclose(trained[name], weight, rtol=0, atol=1e-11)
 
 
 def test_without_dropout_the_two_frameworks_agree(small_data):
@@ -192,6 +218,18 @@ def test_train_computes_in_the_runtime(trainable: Adapter, small_data, monkeypat
 def test_a_bad_device_is_refused(trainable: Adapter):
     with pytest.raises(InputError, match="no device 'nonsense'"):
         trainable.train.train(Config(device="nonsense", data="sample"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_pytorch_knows_but_that_is_not_there_is_refused():
+    with pytest.raises(InputError, match="no device 'cuda'"):
+        TORCH.runtime.choose_device("cuda")
+
+
+def test_a_line_of_the_log_is_in_the_file_at_once(tmp_path):
+    with (tmp_path / "log.jsonl").open("w") as log:
+        write_line(log, {"epoch": 1})
+        assert (tmp_path / "log.jsonl").read_text() == '{"epoch": 1}\n'
 
 
 def test_compiled_code_is_kept_and_the_settings_are_put_back(monkeypatch, tmp_path):

@@ -3,9 +3,13 @@
 import re
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+import torch
+import torch.utils.checkpoint
 
 from shared.checks import InputError
 from shared.randomness import initial_weights
@@ -84,7 +88,7 @@ def test_what_is_not_a_weight_file(content: bytes, complaint: str, tmp_path):
 
 def test_the_code_for_people_who_port_a_model_works(tmp_path, monkeypatch):
     guide = (Path(__file__).parents[1] / "docs" / "porting.md").read_text()
-    to_torch, to_flax = re.findall(r"```python\n(.*?)```", guide, re.S)
+    to_torch, to_flax, *_ = re.findall(r"```python\n(.*?)```", guide, re.S)
     weights = initial_weights(784, 256, 256, 10, seed=5)
     for name in ("torch", "jax"):
         (tmp_path / "runs" / name).mkdir(parents=True)
@@ -97,6 +101,42 @@ def test_the_code_for_people_who_port_a_model_works(tmp_path, monkeypatch):
         exec(code, names)
         logits = adapter.numpy(names["model"](adapter.array(x)))
         np.testing.assert_allclose(logits, ours, atol=1e-6)
+
+
+def test_what_the_porting_guide_says_of_containers_and_of_checkpoint_is_true():
+    guide = (Path(__file__).parents[1] / "docs" / "porting.md").read_text()
+    *_, sequential, checkpointed = re.findall(r"```python\n(.*?)```", guide, re.S)
+    names: dict = {}
+    exec(sequential, names)
+    model, x = names["model"], torch.ones(4, 784)
+    assert not torch.equal(model(x) == 0, model(x) == 0), "two calls draw one mask"
+    model.eval()
+    assert torch.equal(model(x), model[0](x))
+    exec(checkpointed, names)
+    assert torch.equal(names["x"].grad, names["out"]), "the gradient at x = 1 is the output"
+    # Without `keep`, the mask of the backward pass is another one.
+    x = torch.ones(8, 100, requires_grad=True)
+    layer, generator = names["layer"], names["generator"]
+    out = torch.utils.checkpoint.checkpoint(
+        lambda x: layer(x, generator=generator), x, use_reentrant=False
+    )
+    out.sum().backward()
+    assert not torch.equal(x.grad, out)
+    x = jnp.ones((8, 100))
+    dropped, vjp = jax.vjp(
+        jax.checkpoint(lambda x: JAX.dropout.dropout(x, 0.5, training=True, key=jax.random.key(0))),
+        x,
+    )
+    np.testing.assert_array_equal(vjp(x)[0], dropped)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int32"])
+def test_another_dtype_is_refused(dtype: str, tmp_path):
+    weights = initial_weights(16, 7, 5, 3, seed=3)
+    path = tmp_path / "weights.safetensors"
+    safetensors.numpy.save_file({name: a.astype(dtype) for name, a in weights.items()}, path)
+    with pytest.raises(InputError, match=dtype):
+        load_weights(path)
 
 
 def test_no_file(tmp_path):

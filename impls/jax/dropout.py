@@ -17,7 +17,7 @@ from shared.checks import check_floating, check_probability
 
 Units = Float[Array, "*shape"]
 Mask = Bool[Array, "*shape"]
-NO_SOURCE = "dropout in training needs randomness: pass key=, a new one at each call"
+NO_SOURCE = "pass key=, a new one at each call: dropout in training needs randomness"
 
 
 def sample_keep(shape: tuple[int, ...], p: float, *, key: Array) -> Mask:
@@ -38,7 +38,7 @@ def sample_keep(shape: tuple[int, ...], p: float, *, key: Array) -> Mask:
 def _draw_keep(shape: tuple[int, ...], p: float, key: Array | None) -> Mask:
     if key is None:
         raise ValueError(NO_SOURCE)
-    # float32 for every x: a bfloat16 uniform has few values, and is 0 once in a few hundred draws.
+    # float32 for every x: bfloat16 has too few values between 0 and 1 to give the rate p exactly.
     # DIFF randomness: a key is a value. The same key always gives the same numbers.
     u = jax.random.uniform(key, shape, dtype=jnp.float32)
     return u >= float(p)  # not u > p: u can be 0, and at p = 0 every unit is kept
@@ -56,7 +56,7 @@ def apply_keep(x: Units, keep: Mask, p: float) -> Units:
     keep_rate = 1 - float(p) if p < 1 else 1.0
     # DIFF division: XLA may compute x * (1 / keep_rate), so the last digit may differ.
     # Select, do not multiply by the mask: 0 * inf is NaN.
-    return jnp.where(keep, x / keep_rate, 0)  # DIFF select: XLA makes it fast
+    return jnp.where(keep, x / keep_rate, 0)  # DIFF select: jnp.where is fast already
 
 
 def dropout(x: Units, p: float, *, training: bool, key: Array | None = None) -> Units:
@@ -91,7 +91,7 @@ class Dropout(nnx.Module):
     def __init__(self, p: float = 0.5) -> None:
         check_probability(p)
         self.p = float(p)
-        self.deterministic = False  # DIFF mode: Flax's name, set to True by .eval()
+        self.deterministic = False  # DIFF mode: Flax's flag. .eval() sets it to True
 
     def __call__(self, x: Units, *, key: Array | None = None, keep: Mask | None = None) -> Units:
         """Apply `dropout`. In training, use the mask `keep` if there is one, instead of drawing."""

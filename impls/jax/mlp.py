@@ -1,4 +1,4 @@
-"""The multilayer perceptron of the article, in JAX and Flax.
+"""The multilayer perceptron of the article (docs/article.md), in JAX and Flax.
 
 The network is explained in impls/torch/mlp.py. The difference: a key is passed to every call and
 split into one for each dropout, and Flax stores a weight as its transpose, the kernel (in, out).
@@ -65,7 +65,7 @@ class MLP(nnx.Module):
             keep: in training, two masks to use instead of drawing them.
         """
         keep_1, keep_2 = keep or (None, None)
-        # DIFF randomness: a key for each layer. With the same key, the masks would be related.
+        # DIFF randomness: a key for each layer. With one key, both would use the same numbers.
         key_1, key_2 = (None, None) if key is None else jax.random.split(key)
         h1 = nnx.relu(self.linear_1(x))
         h1 = self.dropout_1(h1, key=key_1, keep=keep_1)
@@ -91,6 +91,6 @@ class MLP(nnx.Module):
         for name in ("linear_1", "linear_2", "linear_3"):
             layer = getattr(self, name)
             kernel = layer.kernel[...]
-            weights[f"{name}.weight"] = np.array(kernel.T, order="C")  # DIFF kernel: back
+            weights[f"{name}.weight"] = np.array(kernel.T, order="C")  # DIFF kernel: (out, in)
             weights[f"{name}.bias"] = np.array(layer.bias[...])
         return weights

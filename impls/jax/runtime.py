@@ -11,11 +11,7 @@ from shared.checks import InputError
 from shared.config import Config
 from shared.data import cache_folder
 
-PRECISION = {
-    "highest": "highest",
-    "high": "high",
-    "medium": "default",
-}  # DIFF precision: JAX's names
+PRECISION = {"highest": "highest", "high": "high", "medium": "default"}  # JAX's names
 
 
 @contextlib.contextmanager
@@ -32,7 +28,7 @@ def runtime(config: Config) -> Iterator[jax.Device]:
     with (
         jax.default_device(device),
         jax.enable_x64(config.dtype == "float64"),  # DIFF float64: off unless it is switched on
-        jax.default_matmul_precision(PRECISION[config.precision]),
+        jax.default_matmul_precision(PRECISION[config.precision]),  # DIFF precision: in this block
     ):
         yield device
 

@@ -24,7 +24,7 @@ from shared.records import EpochRecord, OnEpoch, TrainResult, epoch_record
 
 Results = tuple[Float[Array, "*steps"], Int[Array, "*steps"]]
 
-# DIFF learning rate: `optax.sgd(lr)` would be compiled for each lr. This takes lr from its state.
+# DIFF learning rate: `optax.sgd(lr)` would be compiled for each lr. Here lr is a part of the state.
 SGD = optax.inject_hyperparams(optax.sgd)(learning_rate=0.0)
 
 
@@ -74,7 +74,7 @@ def train_epoch(
     images: Inputs,
     labels: Labels,
     order: Labels,
-    key: Array,  # DIFF randomness: of the run, where PyTorch takes the seed
+    key: Array,  # DIFF randomness: a key made from the seed
     first_step: int,
     batch_size: int,
 ) -> Results:
@@ -152,7 +152,7 @@ def train(config: Config, data: Data | None = None, on_epoch: OnEpoch | None = N
 
 def main() -> None:
     """Read the command line, train, print a line per epoch, write the log and the weights."""
-    with compiled_code_on_disk():  # DIFF loop: compiling takes seconds
+    with compiled_code_on_disk():  # DIFF loop: kept, as compiling takes seconds
         train_main("jax", train, choose_device)
 
 

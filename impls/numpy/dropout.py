@@ -15,7 +15,7 @@ from shared.checks import check_floating, check_probability
 
 Units = Float[ndarray, "*shape"]
 Mask = Bool[ndarray, "*shape"]
-NO_SOURCE = "dropout in training needs randomness: pass rng=, the same one at each call"
+NO_SOURCE = "pass rng=, made once before the loop: dropout in training needs randomness"
 
 
 def sample_keep(shape: tuple[int, ...], p: float, *, rng: prng.Source) -> Mask:
@@ -24,7 +24,7 @@ def sample_keep(shape: tuple[int, ...], p: float, *, rng: prng.Source) -> Mask:
     Args:
         shape: shape of the mask.
         p: the probability of dropping a unit, in [0, 1].
-        rng: the source of randomness: NumPy's own, or a key or a generator of prng.py.
+        rng: the source of randomness: a NumPy generator, or a key or a generator of prng.py.
 
     Raises:
         TypeError, ValueError: p is not a probability, or there is no rng.
@@ -36,7 +36,7 @@ def sample_keep(shape: tuple[int, ...], p: float, *, rng: prng.Source) -> Mask:
 def _draw_keep(shape: tuple[int, ...], p: float, rng: prng.Source | None) -> Mask:
     if rng is None:
         raise ValueError(NO_SOURCE)
-    # float32 for every x: a bfloat16 uniform has few values, and is 0 once in a few hundred draws.
+    # float32 for every x: bfloat16 has too few values between 0 and 1 to give the rate p exactly.
     # DIFF randomness: NumPy's own generator, or a replay of PyTorch's generator or of JAX's keys.
     u = prng.random(rng, shape)
     return u >= float(p)  # not u > p: u can be 0, and at p = 0 every unit is kept
@@ -61,7 +61,7 @@ def dropout(x: Units, p: float, *, training: bool, rng: prng.Source | None = Non
     """In training, drop each unit of x with probability p and divide the others by 1 - p.
 
     Args:
-        x: activations of any shape, float16, bfloat16 (of ml_dtypes), float32 or float64.
+        x: activations of any shape, float16, bfloat16 (from ml_dtypes), float32 or float64.
         p: the probability of dropping a unit, in [0, 1].
         training: if False, x is returned as it is and nothing is drawn.
         rng: the source of randomness, needed in training for 0 < p < 1.

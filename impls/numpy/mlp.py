@@ -1,4 +1,4 @@
-"""The multilayer perceptron of the article, in NumPy: the forward pass, as a check.
+"""The multilayer perceptron of the article (docs/article.md), in NumPy: the forward pass only.
 
 The network is explained in impls/torch/mlp.py. The difference: the linear maps and the ReLU are
 written out, `training` is an argument of the call, and there is no gradient.

@@ -4,10 +4,11 @@ In JAX, a random number is a function of a key and an index. The function is `th
 of a 64-bit key and a 64-bit counter. Its results look random to anybody who does not know the key.
 The i-th number of a draw is the hash of i. A key is 64 bits and nothing else, so the same key
 always gives the same numbers. Other numbers need another key: `split` and `fold_in` derive new keys
-by hashing. The functions below have the names and arguments of those in `jax.random`.
+by hashing. `key`, `split`, `fold_in`, `bits`, `uniform` and `bernoulli` have the names that they
+have in `jax.random`.
 
-In PyTorch, a generator has a state, and each draw changes it. On the CPU it is the Mersenne
-Twister, with a state of 19937 bits. The last functions below have the names of those in `torch`.
+In PyTorch, a generator has a state, and each draw changes it. On the CPU, the generator is
+the Mersenne Twister, with a state of 19937 bits. `Generator` and `rand` are named as in `torch`.
 
 Sources: Salmon, Moraes, Dror and Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011;
 Matsumoto and Nishimura, "Mersenne Twister", ACM TOMACS 8 (1998).
@@ -34,7 +35,7 @@ def threefry2x32(key: ndarray, high: ndarray, low: ndarray) -> tuple[ndarray, nd
     """
     keys = (key[0], key[1], key[0] ^ key[1] ^ np.uint32(0x1BD11BDA))
     x0, x1 = high + keys[0], low + keys[1]
-    for group in range(5):  # five groups of four rounds, each followed by a part of the key
+    for group in range(5):  # four rounds in each. After a group, a part of the key is added
         for distance in ROTATIONS[group % 2]:
             x0 = x0 + x1
             x1 = (x1 << np.uint32(distance)) | (x1 >> np.uint32(32 - distance))
@@ -52,7 +53,7 @@ def _hash_counters(key: ndarray, shape: tuple[int, ...]) -> tuple[ndarray, ndarr
 
 
 def key(seed: int) -> ndarray:
-    """Return the key uint32 (2,) of a seed, modulo 2**32 as in JAX without 64-bit types."""
+    """Return the key uint32 (2,) of the lower 32 bits of a seed, as JAX does by default."""
     return np.array([0, seed % 2**32], np.uint32)
 
 

@@ -22,7 +22,7 @@ from shared.checks import check_floating, check_probability
 # Names for types: a float tensor of some shape, and a boolean one of the same shape (jaxtyping).
 Units = Float[Tensor, "*shape"]
 Mask = Bool[Tensor, "*shape"]
-NO_SOURCE = "dropout in training needs randomness: pass generator=, the same one at each call"
+NO_SOURCE = "pass generator=, made once before the loop: dropout in training needs randomness"
 
 
 def sample_keep(shape: tuple[int, ...], p: float, *, generator: Generator) -> Mask:
@@ -43,7 +43,7 @@ def sample_keep(shape: tuple[int, ...], p: float, *, generator: Generator) -> Ma
 def _draw_keep(shape: tuple[int, ...], p: float, generator: Generator | None) -> Mask:
     if generator is None:
         raise ValueError(NO_SOURCE)
-    # float32 for every x: a bfloat16 uniform has few values, and is 0 once in a few hundred draws.
+    # float32 for every x: bfloat16 has too few values between 0 and 1 to give the rate p exactly.
     # DIFF randomness: a generator has a state, and each draw changes it.
     u = torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float32)
     return u >= float(p)  # not u > p: u can be 0, and at p = 0 every unit is kept

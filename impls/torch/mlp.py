@@ -1,4 +1,4 @@
-"""The multilayer perceptron of the article, in PyTorch.
+"""The multilayer perceptron of the article (docs/article.md), in PyTorch.
 
 Each hidden layer is a linear map, ReLU, and dropout, with less dropout near the input:
 
