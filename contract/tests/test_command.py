@@ -91,11 +91,12 @@ def test_the_wheel_works_in_an_environment_of_its_own(tmp_path):
     subprocess.run([*words, ROOT], check=True, capture_output=True)
     (wheel,) = wheels.iterdir()
     assert wheel.stat().st_size < 200_000
-    venv.create(tmp_path / "env", with_pip=True)
+    venv.create(tmp_path / "env")
     python = tmp_path / "env" / "bin" / "python"
     constraints = ROOT.parent / "constraints.txt"
     subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "-c", constraints, wheel, "pytest"],
+        [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-compile",
+         "-c", constraints, wheel, "pytest"],
         check=True, capture_output=True,
     )  # fmt: skip
     project = tmp_path / "project"

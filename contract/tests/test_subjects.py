@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from dropout_contract import CannotCheck, check, parametrize_with_clauses, subject
+from dropout_contract.clauses import CLAUSES
 from dropout_contract.right import on_torch
 
 
@@ -113,11 +114,11 @@ def test_an_expected_deviation_that_does_not_come_is_a_failure():
 
 
 def test_every_fact_is_one_line():
-    report = check(article)
+    report = check(article, only=[c.name for c in CLAUSES.values() if not c.statistical])
     for result in report.results:
         assert "\n" not in result.fact
         assert len(result.fact) < 300
-    assert len(str(report).splitlines()) < 75
+    assert len(str(report).splitlines()) < 65
 
 
 def test_the_same_seed_gives_the_same_report_alone_and_in_company():
