@@ -41,6 +41,8 @@ def article(X, dropout):  # noqa: N803 - as it is written there
         (torch.nn.functional.dropout, "torch"),
         (lambda x, p, key: jax.numpy.where(jax.random.uniform(key, x.shape) >= p, x, 0), "jax"),
         (jax.jit(lambda x, p, key: x), "jax"),
+        (functools.partial(on_torch.global_generator, training=True), "torch"),
+        (lambda x, p, rng: x * (rng.random(x.shape) >= p) / (1 - p), "numpy"),
         (lambda x, p, rng: np.where(rng.random(x.shape) >= p, x / (1 - p), 0), "numpy"),
     ],
 )

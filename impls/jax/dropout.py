@@ -4,7 +4,8 @@ The mathematics is explained in impls/torch/dropout.py. The difference: a mask i
 generator with a state but from a key, a value. The same key always gives the same mask.
 
 Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting",
-JMLR 15 (2014). Its section 10 scales in training, as is done here ("inverted" dropout).
+JMLR 15 (2014). Its section 10 scales in training, as is done here ("inverted" dropout). Its p is
+the probability of keeping a unit.
 """
 
 import jax

@@ -73,7 +73,7 @@ def train_epoch(
     optimizer: nnx.Optimizer,
     images: Inputs,
     labels: Labels,
-    order: Labels,
+    order: Int[Array, " examples"],
     key: Array,  # DIFF randomness: a key made from the seed
     first_step: int,
     batch_size: int,

@@ -3,7 +3,8 @@
 The mathematics is explained in impls/torch/dropout.py. There is no gradient and no layer.
 
 Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting",
-JMLR 15 (2014). Its section 10 scales in training, as is done here ("inverted" dropout).
+JMLR 15 (2014). Its section 10 scales in training, as is done here ("inverted" dropout). Its p is
+the probability of keeping a unit.
 """
 
 import numpy as np

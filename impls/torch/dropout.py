@@ -9,7 +9,8 @@ so that E[h'] = p * 0 + (1 - p) * h / (1 - p) = h. The next layer sees the same 
 without dropout, and evaluation needs no correction. The variance added is h^2 p / (1 - p).
 
 Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting",
-JMLR 15 (2014). Its section 10 scales in training, as is done here ("inverted" dropout).
+JMLR 15 (2014). Its section 10 scales in training, as is done here ("inverted" dropout). Its p is
+the probability of keeping a unit.
 """
 
 import torch

@@ -62,7 +62,7 @@ def train_epoch(
     optimizer: torch.optim.Optimizer,
     images: Inputs,
     labels: Labels,
-    order: Labels,
+    order: Int[Tensor, " examples"],
     seed: int,
     first_step: int,
     batch_size: int,

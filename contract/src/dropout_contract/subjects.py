@@ -242,7 +242,7 @@ def guess(what: Any, name: str) -> str:
             return PACKAGES[package]
     functions = [
         member
-        for member in (vars(what).values() if inspect.isclass(what) else [inspect.unwrap(what)])
+        for member in (vars(what).values() if inspect.isclass(what) else [_innermost(what)])
         if inspect.isfunction(member)
     ]
     by_argument = {
@@ -257,10 +257,17 @@ def guess(what: Any, name: str) -> str:
         for used in function.__code__.co_names
         if (package := _package(function.__globals__.get(used))) in PACKAGES
     }
-    for found in (by_argument, by_code - {"numpy"}, by_code):
+    by_rng = {"numpy" for function in functions if "rng" in inspect.signature(function).parameters}
+    for found in (by_argument, by_code - {"numpy"}, by_code, by_rng):
         if len(found) == 1:
             return found.pop()
     raise CannotCheck(f"cannot tell the framework of {name}: say --framework torch, jax or numpy")
+
+
+def _innermost(function: Any) -> Any:
+    while hasattr(function, "func") or hasattr(function, "__wrapped__"):
+        function = function.func if hasattr(function, "func") else function.__wrapped__
+    return function
 
 
 def _package(value: Any) -> str:
