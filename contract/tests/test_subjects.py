@@ -66,9 +66,20 @@ def test_an_instance_is_checked_at_its_own_rate_and_left_in_its_mode():
     assert not layer.training
 
 
+def leaves(x, p):
+    raise SystemExit(0)
+
+
+async def waits(x, p):
+    return x
+
+
 @pytest.mark.parametrize(
     ("what", "framework", "says"),
     [
+        (leaves, "numpy", "it raised SystemExit"),
+        (waits, "numpy", "instead of an array"),
+        (lambda x, p: None, "numpy", "instead of an array"),
         (Scaled, None, "cannot tell what its argument 'width' is"),
         (lambda x, p: x, None, "say --framework"),
         (lambda x, p: x, "tensorflow", "must be torch, jax or numpy"),
@@ -85,6 +96,11 @@ def test_an_instance_is_checked_at_its_own_rate_and_left_in_its_mode():
 def test_what_cannot_be_checked_says_what_to_do(what, framework, says):
     with pytest.raises(CannotCheck, match=says.replace("?", r"\?")):
         check(what, framework, only="values")
+
+
+def test_a_rate_that_is_not_the_layer_s_is_refused():
+    with pytest.raises(CannotCheck, match=r"has p = 0\.3, not 0\.7"):
+        check(on_torch.Layer(0.3), p=0.7, only="values")
 
 
 def test_global_random_state_is_put_back():

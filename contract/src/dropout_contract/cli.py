@@ -45,7 +45,7 @@ def main(words: Sequence[str] | None = None) -> int:
             flags.command
         ](flags)
     except CannotCheck as error:
-        print(f"dropout-contract: {error}", file=sys.stderr)
+        print(f"dropout-contract: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("dropout-contract: interrupted", file=sys.stderr)

@@ -34,7 +34,7 @@ def layer_subject(what: Any, framework: str, name: str, p: float | None) -> Subj
     if is_class:
         made_with = "made with (p)"
     else:
-        p = _rate(what, name) if p is None else float(p)
+        p = _rate(what, name, p)
         made_with = f"an instance with p = {p:g}"
     maker = LinenLayer if _is_linen(kind) else Layer
     layer = maker(what, kind, backend(framework), name)
@@ -52,11 +52,15 @@ def layer_subject(what: Any, framework: str, name: str, p: float | None) -> Subj
     )
 
 
-def _rate(layer: Any, name: str) -> float:
+def _rate(layer: Any, name: str, given: float | None) -> float:
     for attribute in RATE_ATTRIBUTES:
         value = getattr(layer, attribute, None)
         if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+            if given not in (None, value):
+                raise CannotCheck(f"{name} has {attribute} = {value}, not {given}")
             return float(value)
+    if given is not None:
+        return float(given)
     raise CannotCheck(f"cannot tell the rate of the layer {name}: say --p, or p= in Python")
 
 

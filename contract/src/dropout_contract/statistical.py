@@ -101,12 +101,17 @@ def examples_and_channels_are_independent(run: Run) -> None:
 
 @clause(WRONG, statistical=True)
 def keep_rate(run: Run) -> None:
-    """A unit is kept with probability 1 - p, for rates small and large.
+    """A unit is kept with probability 1 - p, for rates and inputs small and large.
 
     With x constant and values exact, this is also the statement that the mean is kept and that
     the variance added is x**2 p / (1 - p): both are functions of the number of units kept.
     """
     _keep_rate(run, "float32")
+    for units, rate in ((1, 0.5), (2, 0.9), (4, 0.9)):  # small inputs are no exception
+        (p,) = run.rates(rate)
+        calls = 400
+        kept = sum(int(run.keep((units,), p).sum()) for _ in range(calls))
+        run.budget.check(kept, calls * units, 1 - p, f"units kept in calls on {units} at p = {p:g}")
 
 
 @clause(FRAGILE, statistical=True)

@@ -95,10 +95,13 @@ class Subject:
                 f" {str(error).rstrip('.')}. Is the framework right? If not, say --framework"
             ) from error
         if not self.backend.is_array(out):
+            if inspect.iscoroutine(out):
+                out.close()  # without a warning
             raise CannotCheck(
                 f"{self.name} was called with an array of {self.framework}, and returned"
-                f" {type(out).__module__}.{type(out).__name__}. Is the framework right? If not,"
-                " say --framework"
+                f" {type(out).__module__}.{type(out).__name__} instead of an array."
+                " Is the framework right? If not, say --framework. If it is, write an adapter that"
+                " returns the array alone"
             )
 
 
@@ -109,7 +112,7 @@ def raised() -> Iterator[None]:
         yield
     except Deviation:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit(0) in a subject is no verdict
         text = " ".join(str(error).split())
         text = text if len(text) <= 160 else text[:157] + "..."
         raise Raised(f"it raised {type(error).__name__}: {text}") from error
@@ -200,7 +203,9 @@ def load(path: str) -> Any:
         ) from error
     except AttributeError as error:
         raise CannotCheck(f"cannot find {path!r}: {error}") from error
-    except Exception as error:
+    except CannotCheck:
+        raise
+    except (Exception, SystemExit) as error:
         raise CannotCheck(
             f"importing {module_name!r} raised {type(error).__name__}: {error}"
         ) from error
@@ -265,6 +270,8 @@ def guess(what: Any, name: str) -> str:
 
 
 def _innermost(function: Any) -> Any:
+    if inspect.ismethod(function):
+        function = function.__func__
     while hasattr(function, "func") or hasattr(function, "__wrapped__"):
         function = function.func if hasattr(function, "func") else function.__wrapped__
     return function

@@ -120,6 +120,16 @@ class LimitedThreshold(Correct):
         return u >= min(p, 0.99)
 
 
+class NeverEmpty(Correct):
+    """One unit is always kept, against a division by zero in a later mean."""
+
+    def keep(self, u, p):
+        keep = u >= p
+        if not self.xp.any(keep) and 0 not in u.shape:
+            return self.xp.ones_like(keep)
+        return keep
+
+
 class SlightlyOff(Correct):
     """A rate off by 2 %, by an off-by-one in a table of thresholds."""
 
