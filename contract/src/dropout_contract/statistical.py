@@ -109,7 +109,7 @@ def keep_rate(run: Run) -> None:
     _keep_rate(run, "float32")
     for units, rate in ((1, 0.5), (2, 0.9), (4, 0.9)):  # small inputs are no exception
         (p,) = run.rates(rate)
-        calls = 400
+        calls = 100
         kept = sum(int(run.keep((units,), p).sum()) for _ in range(calls))
         run.budget.check(kept, calls * units, 1 - p, f"units kept in calls on {units} at p = {p:g}")
 
