@@ -22,7 +22,7 @@ ALPHA = RUN_FALSE_ALARM / MOST_TESTS
 RESOLUTION = 2.0**-23
 
 
-class Deviation(AssertionError):  # noqa: N818 - the field's word
+class Deviation(AssertionError):  # noqa: N818 - a finding about the subject
     """The subject does not do what a clause says. The message is one line, the measured fact."""
 
 

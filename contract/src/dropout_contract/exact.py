@@ -167,6 +167,20 @@ def fresh_mask_at_each_call(run: Run) -> None:
 
 
 @clause(WRONG)
+def every_key_has_its_mask(run: Run) -> None:
+    """Keys that were split from one key give different masks."""
+    if run.backend.name != "jax":
+        raise NotApplicable("only JAX has keys")
+    import jax
+
+    (p,) = run.rates(0.5)
+    ones = run.backend.array(np.ones(16384))
+    keys = jax.random.split(run.backend.source(run.new_seed()), 4)
+    masks = {np.asarray(run.subject.call(ones, p, key=key) != 0).tobytes() for key in keys}
+    require(len(masks) == 4, f"4 keys give {len(masks)} masks")
+
+
+@clause(WRONG)
 def same_mask_for_the_same_source(run: Run) -> None:
     """The mask is a function of the source, the shape and p alone."""
     (p,) = run.rates(0.5)

@@ -157,9 +157,7 @@ class Layer:
         if mode == "methods":
             (layer.train if training else layer.eval)()
         elif mode is not None:
-            with contextlib.suppress(AttributeError):  # frozen, as Equinox's are
-                setattr(layer, mode, training if mode in ON_ATTRIBUTES else not training)
-                return
+            # Not setattr: layers of Equinox are frozen.
             object.__setattr__(layer, mode, training if mode in ON_ATTRIBUTES else not training)
 
     @staticmethod

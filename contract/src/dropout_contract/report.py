@@ -58,7 +58,6 @@ class Report:
     strict: bool = False
     results: list[Result] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
-    needs_quick_compilation: bool = dataclasses.field(default=True, repr=False)
 
     @property
     def ok(self) -> bool:

@@ -15,7 +15,6 @@ import numpy as np
 from dropout_contract.run import (
     CONVENTION,
     FRAGILE,
-    WRONG,
     NotApplicable,
     Run,
     clause,
@@ -130,20 +129,6 @@ def vmapped_gives_the_same(run: Run) -> None:
         },
         plain,
     )
-
-
-@clause(WRONG)
-def every_key_has_its_mask(run: Run) -> None:
-    """Keys that were split from one key give different masks."""
-    if run.backend.name != "jax":
-        raise NotApplicable("only JAX has keys")
-    import jax
-
-    (p,) = run.rates(0.5)
-    ones = run.backend.array(np.ones(16384))
-    keys = jax.random.split(run.backend.source(run.new_seed()), ROWS)
-    masks = {np.asarray(run.subject.call(ones, p, key=key) != 0).tobytes() for key in keys}
-    require(len(masks) == ROWS, f"{ROWS} keys give {len(masks)} masks")
 
 
 def _needs_transforms(run: Run) -> None:

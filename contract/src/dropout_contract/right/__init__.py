@@ -13,7 +13,12 @@ from dropout_contract.subjects import Subject, subject
 def right_designs(framework: str) -> dict[str, Subject]:
     """Return the right designs of a framework, by name."""
     module = importlib.import_module(f"dropout_contract.right.on_{framework}")
-    found: dict[str, Any] = module.DESIGNS
+    written_there = {
+        name: design
+        for name, design in vars(module).items()
+        if not name.startswith("_") and getattr(design, "__module__", "") == module.__name__
+    }
+    found: dict[str, Any] = written_there | module.MORE
     return {name: subject(what, framework, name=name) for name, what in found.items()}
 
 

@@ -214,8 +214,4 @@ def _layers() -> dict[str, Any]:
     return {kind.__name__: kind for kind in (NnxLayer, NnxLayerWithRngs, LinenLayer)}
 
 
-DESIGNS: dict[str, Any] = {
-    name: design
-    for name, design in list(globals().items())
-    if not name.startswith("_") and getattr(design, "__module__", "") == __name__
-} | _layers()
+MORE: dict[str, Any] = _layers()

@@ -155,8 +155,4 @@ def adapted(x: Array, p: float, *, training: bool, rng: Any = None) -> Array:
     return x if off(training, p) else _select(x, theirs(x.shape, 1 - p), p)
 
 
-DESIGNS: dict[str, Any] = {
-    name: design
-    for name, design in list(globals().items())
-    if not name.startswith("_") and getattr(design, "__module__", "") == __name__
-} | {"an instance": Layer(0.3)}
+MORE: dict[str, Any] = {"an instance": Layer(0.3)}
