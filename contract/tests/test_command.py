@@ -85,6 +85,14 @@ def test_list_and_limits(capsys):
     assert "cannot see" in capsys.readouterr().out
 
 
+def test_a_reader_who_has_seen_enough_ends_it_quietly():
+    command = [sys.executable, "-m", "dropout_contract", "list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()  # before the first line
+        assert process.wait() == 2
+        assert process.stderr.read() == b""
+
+
 def test_the_wheel_works_in_an_environment_of_its_own(tmp_path):
     """One framework (NumPy), in a project that has folders tests/ and shared/ of its own."""
     wheels, source = tmp_path / "wheels", tmp_path / "source"

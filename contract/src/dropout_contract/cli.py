@@ -1,6 +1,7 @@
 """The command `dropout-contract`: check a dropout, list the clauses, test the contract itself."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib.resources import files
@@ -40,12 +41,16 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     itself.add_argument("--right", action="store_true", help="and that right ones pass (minutes)")
     flags = parser.parse_args(words)
+    run = {"check": _check, "list": _list, "limits": _limits, "selftest": _selftest}[flags.command]
     try:
-        return {"check": _check, "list": _list, "limits": _limits, "selftest": _selftest}[
-            flags.command
-        ](flags)
+        status = run(flags)
+        sys.stdout.flush()
+        return status
     except CannotCheck as error:
         print(f"dropout-contract: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
     except KeyboardInterrupt:
         print("dropout-contract: interrupted", file=sys.stderr)
