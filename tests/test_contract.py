@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 from dropout_contract import check, parametrize_with_clauses
 from dropout_contract.backends import backend
 from dropout_contract.clauses import CLAUSES
@@ -35,6 +36,15 @@ def test_jax():
     with backend("jax").quick_compilation():
         report = check(impls.jax.dropout.dropout, "jax", strict=True, only=set(CLAUSES) - rounded)
     assert report.ok, str(report)
+
+
+@pytest.mark.parametrize("path", ["impls.torch.dropout:dropout", "impls.jax.dropout:dropout"])
+def test_what_is_not_applicable_to_ours_is_known(path: str):
+    # "Not applicable" must not hide a clause that could not be tried by mistake.
+    doubtful = ("threshold_is_the_rate", "vmapped_is_dropout", "every_derivative_agrees")
+    with backend(path.split(".")[1]).quick_compilation():
+        report = check(path, only=doubtful)
+    assert [result.outcome for result in report.results] == ["passed"] * 3
 
 
 # The layer only calls the function, so the clauses that count units are left to that.
