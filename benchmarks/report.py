@@ -61,7 +61,13 @@ def _processor() -> str:
 
 def title(about: dict[str, str]) -> str:
     """Return the title and the description of the machine, in Markdown."""
-    return "\n".join(["# Benchmarks", "", *(f"- {name}: {text}" for name, text in about.items())])
+    explained = (
+        "Seconds are those of one timed run: many calls of an operation, or some of the steps of an"
+        " epoch. A ratio is the median of the ratios of all rounds, so it is not the ratio of the"
+        " two times beside it."
+    )
+    lines = [f"- {name}: {text}" for name, text in about.items()]
+    return "\n".join(["# Benchmarks", "", *lines, "", explained])
 
 
 def section(name: str, rows: list[Row]) -> str:

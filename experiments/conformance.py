@@ -60,8 +60,8 @@ def page(reports: dict[str, dict[str, Any]]) -> str:
         "",
         f"Dropouts against every clause of the dropout contract {CONTRACT_VERSION}"
         " ([contract/](../contract/README.md)), on the CPU, with seed 0.",
-        "✓ passed, **✗** deviates, – not applicable. A deviation is a measured fact, not a verdict:"
-        " some of these layers promise something else.",
+        "✓ passed, **✗** deviates, – not applicable. A deviation says what was measured."
+        " It need not be a bug: some of these layers promise something else.",
         "`benchmarks.article.dropout` is the function of the article that this project comes from.",
         "",
         "The tiers say what a deviation means:",

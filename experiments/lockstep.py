@@ -41,7 +41,7 @@ from shared.data import Data, load, to_inputs
 from shared.randomness import epoch_order, step_seed
 
 LOSS_LIMIT, WEIGHT_LIMIT = 1e-12, 1e-10  # the largest differences allowed in float64
-VISIBLE = 1e-3  # a loss difference that shows in a log
+VISIBLE = 1e-3  # a loss difference worth reporting
 
 Masks = tuple[Any, Any]  # of the two hidden layers
 
@@ -255,7 +255,9 @@ def main() -> None:
         if len(apart):
             print(f"the losses first differ by more than {VISIBLE:g} at step {apart[0]}")
         within_limits &= (
-            difference.loss_per_step.max() <= LOSS_LIMIT and difference.weights <= WEIGHT_LIMIT
+            difference.loss_per_step.max() <= LOSS_LIMIT
+            and difference.weights <= WEIGHT_LIMIT
+            and difference.numpy <= LOSS_LIMIT
         )
         within_limits &= len(set(difference.correct)) == 1
     if flags.plot:

@@ -21,7 +21,8 @@ def check_probability(p: Any, name: str = "p") -> None:
     """
     # Not an assert: `python -O` removes those.
     if isinstance(p, bool) or not isinstance(p, numbers.Real):
-        static = ". Under jax.jit make it static" if "Tracer" in type(p).__name__ else ""
+        traced = "Tracer" in type(p).__name__
+        static = ". Under jax.jit, pass it as a constant: static_argnames" if traced else ""
         raise TypeError(f"{name} must be a real number, got {type(p).__name__}{static}")
     if not 0 <= p <= 1:  # type: ignore[operator]  # numbers.Real has no ordering for mypy
         raise ValueError(f"{name} must be in [0, 1], got {p}")

@@ -163,7 +163,8 @@ def _fetch(sources: dict[str, Callable[[], Data]]) -> Data:
 
 def _download() -> Data:
     """Have tensorflow-datasets download, verify and prepare the data, and read the result."""
-    # tensorflow-datasets tries again for minutes. This finds out in seconds if it is in vain.
+    # tensorflow-datasets tries again for minutes. This request shows in seconds whether the server
+    # can be reached.
     request = urllib.request.Request(f"{URL}{FILES[-1]}.gz", method="HEAD")
     try:
         urllib.request.urlopen(request, timeout=10).close()

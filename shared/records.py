@@ -107,8 +107,8 @@ def slow_epochs_note(history: list[EpochRecord]) -> str | None:
         return None
     return (
         f"note: the quickest epoch took {min(seconds):.2f} s, the mean {np.mean(seconds):.2f} s. "
-        "Perhaps other programs were using the processor. On a busy machine PyTorch is quickest "
-        "with the environment variable OMP_NUM_THREADS=1."
+        "Perhaps other programs were using the processor. If so, the environment variable "
+        "OMP_NUM_THREADS=1 usually makes PyTorch quicker (and rounds sums differently)."
     )
 
 

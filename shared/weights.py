@@ -14,7 +14,10 @@ NAMES = tuple(f"linear_{layer}.{kind}" for layer in (1, 2, 3) for kind in ("weig
 
 
 def save_weights(path: Path, weights: Mapping[str, np.ndarray]) -> None:
-    """Write the six arrays to `path`. Each weight is (out, in). The file is whole, or not there."""
+    """Write the six arrays to `path`. Each weight is (out, in).
+
+    A file appears complete or not at all.
+    """
     unfinished = path.with_name(path.name + ".unfinished")
     contiguous = {name: np.ascontiguousarray(weights[name]) for name in NAMES}
     unfinished.write_bytes(safetensors.numpy.save(contiguous))

@@ -59,7 +59,8 @@ class Adapter:
 
     def source(self, seed: int) -> dict[str, Any]:
         """Return a source of randomness, as the keyword argument that the framework calls it."""
-        return {backend(self.name).source_name: backend(self.name).source(seed)}
+        source = jax.random.key(seed) if self.name == "jax" else backend(self.name).source(seed)
+        return {backend(self.name).source_name: source}
 
     def keep(self, shape: tuple[int, ...], p: float, seed: int) -> Any:
         """Draw a mask."""

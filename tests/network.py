@@ -58,12 +58,37 @@ def check_network(make: Make, framework: str, seed: int, budget: Budget) -> None
     # Seen only where the second kept: if the two masks share their numbers, the rate is off here.
     n = int(second.sum())
     budget.check(known[..., 0].sum(), n, 1 - P1, "units kept by the first, where the second kept")
-    for step in (other,):
-        both = (logits != SECOND_DROPPED) != (step != SECOND_DROPPED)
-        budget.check(
-            both.sum(), both.size, 2 * P2 * (1 - P2), "units that differ between two steps"
-        )
-    assert len({row.tobytes() for row in second}) == EXAMPLES, "two examples share a mask"
+    masks = second, known[..., 0]
+    next_known = np.isclose(other[..., None], (NEITHER, SECOND_DROPPED))
+    next_masks = ~next_known[..., 1], next_known[..., 0]
+    _free(masks, next_masks, budget, "two steps")
+    for name, order in {
+        "examples that are neighbours": np.arange(EXAMPLES) ^ 1,
+        "examples in two halves of the batch": np.roll(np.arange(EXAMPLES), EXAMPLES // 2),
+    }.items():
+        half = order > np.arange(EXAMPLES)  # each pair once
+        one, two = ([mask[rows] for mask in masks] for rows in (half, order[half]))
+        _free(one, two, budget, name)
+    # The first mask is free of the second one, also of its mirror images.
+    for flip in (np.s_[:, ::-1], np.s_[::-1], np.s_[::-1, ::-1]):
+        mirrored = second[flip]
+        for value in (True, False):
+            where = second & (mirrored == value)
+            what = "units kept by the first, where the mirrored second did as well"
+            budget.check(masks[1][where].sum(), int(where.sum()), 1 - P1, what)
+    # A batch of one is no exception.
+    single = [arrays.numpy(network(x[:1], True, arrays.source(seed + 2 + n))) for n in range(64)]
+    kept = np.stack(single) != SECOND_DROPPED
+    budget.check(kept.sum(), kept.size, 1 - P2, "units kept in batches of one")
+
+
+def _free(one: Any, two: Any, budget: Budget, what: str) -> None:
+    """Check that two pairs of masks (second, first) disagree as often as free ones do."""
+    apart = one[0] != two[0]
+    budget.check(apart.sum(), apart.size, 2 * P2 * (1 - P2), f"second masks of {what} that differ")
+    seen = one[0] & two[0]  # the first mask shows where the second one kept
+    apart = (one[1] != two[1])[seen]
+    budget.check(apart.sum(), apart.size, 2 * P1 * (1 - P1), f"first masks of {what} that differ")
 
 
 def ours(framework: str, weights: dict[str, np.ndarray], p1: float, p2: float) -> Any:

@@ -120,4 +120,57 @@ class DropsBeforeTheLayer(CorrectNetwork):
         return self.linear(3, self.relu(self.linear(2, self.drop(h1, self.p2, training, source_2))))
 
 
+class FirstMaskFixed(CorrectNetwork):
+    """The first mask is drawn in the constructor, and only the second one changes."""
+
+    def sources(self, source):
+        return self.backend.source(0), super().sources(source)[1]
+
+
+class PairsShareTheFirstMask(CorrectNetwork):
+    """Two examples that are neighbours have one first mask, as for two views of one image."""
+
+    def drop(self, x, p, training, source):
+        if not training or p != self.p1 or x.shape[0] % 2:
+            return super().drop(x, p, training, source)
+        u = self.dropout.uniform(source, (x.shape[0] // 2, 1, x.shape[1]))
+        u = u + self.dropout.xp.zeros((1, 2, 1), dtype=self.dropout.xp.float32)
+        return self.dropout.apply(x, self.dropout.keep(u.reshape(tuple(x.shape)), p), p)
+
+
+class MirroredLayers(CorrectNetwork):
+    """The second layer has the numbers of the first, read backwards."""
+
+    def drop(self, x, p, training, source):
+        if not training:
+            return x
+        u = self.dropout.uniform(source, tuple(x.shape))
+        if p == self.p1:
+            self.first = u
+        else:
+            u = self.dropout.xp.flip(self.first, (1,))
+        return self.dropout.apply(x, self.dropout.keep(u, p), p)
+
+
+class ComplementaryLayers(CorrectNetwork):
+    """The second layer has 1 - u of the first: what one drops the other keeps."""
+
+    def drop(self, x, p, training, source):
+        if not training:
+            return x
+        u = self.dropout.uniform(source, tuple(x.shape))
+        if p == self.p1:
+            self.first = u
+        else:
+            u = 1 - self.first
+        return self.dropout.apply(x, self.dropout.keep(u, p), p)
+
+
+class OffAtBatchSizeOne(CorrectNetwork):
+    """A batch of one is taken for evaluation."""
+
+    def drop(self, x, p, training, source):
+        return super().drop(x, p, training and x.shape[0] > 1, source)
+
+
 NETWORK_MUTANTS = {kind.__name__: kind for kind in CorrectNetwork.__subclasses__()}

@@ -95,7 +95,7 @@ def test_a_missing_source_has_the_same_message_everywhere_but_for_its_name():
 def test_a_traced_p_is_told_to_be_static():
     x, key = JAX.array(np.ones(4, np.float32)), JAX.source(0)
     traced = jax.jit(lambda p: JAX.dropout.dropout(x, p, training=True, **key))
-    with pytest.raises(TypeError, match=r"Under jax\.jit make it static"):
+    with pytest.raises(TypeError, match=r"Under jax\.jit, pass it as a constant"):
         traced(0.5)
 
 

@@ -9,7 +9,7 @@ import torch
 from flax import nnx
 
 from shared.randomness import initial_weights
-from shared.weights import NAMES
+from shared.weights import NAMES, layer_sizes
 from tests.adapters import JAX, NUMPY, TORCH, Adapter
 from tests.conftest import largest_difference
 
@@ -229,3 +229,78 @@ def test_initial_weights_are_linear_s_default():
 def test_a_bad_rate_is_refused(framework: Adapter):
     with pytest.raises(ValueError, match="must be in"):
         framework.mlp.MLP(4, 3, 2, 2, p1=1.5)
+
+
+def test_a_network_takes_masks_in_training_only(framework: Adapter):
+    model = framework.mlp.MLP(8, 6, 5, 3)
+    x = framework.array(np.random.default_rng(0).random((2, 8), np.float32))
+    nothing = tuple(framework.array(np.zeros((2, width), bool)) for width in (6, 5))
+    training = {}
+    if framework is NUMPY:
+        training = {"training": True}
+    else:
+        model.train()
+    bias = model.get_weights()["linear_3.bias"]
+    dropped = framework.numpy(model(x, keep=nothing, **training))
+    np.testing.assert_array_equal(dropped, np.stack([bias, bias]))
+    if framework is not NUMPY:
+        model.eval()
+    off = framework.numpy(model(x))
+    np.testing.assert_array_equal(framework.numpy(model(x, keep=nothing)), off)
+    assert (off != dropped).all()
+
+
+def test_the_default_network_is_the_article_s(framework: Adapter):
+    weights = framework.mlp.MLP().get_weights()
+    assert layer_sizes(weights) == (784, 256, 256, 10)
+    assert {str(array.dtype) for array in weights.values()} == {"float32"}
+    for name, array in initial_weights(784, 256, 256, 10, seed=0).items():
+        np.testing.assert_array_equal(weights[name], array)
+
+
+def aligned(array: np.ndarray) -> np.ndarray:
+    """Return a copy at an address that JAX could use as it is, without a copy."""
+    memory = np.empty(array.nbytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    result = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    result[...] = array
+    return result
+
+
+def test_a_network_shares_no_memory_with_the_weights_given_or_returned(framework: Adapter):
+    expected = initial_weights(64, 48, 32, 16, seed=4)
+    given = {name: aligned(array) for name, array in expected.items()}
+    model = framework.mlp.MLP(64, 48, 32, 16)
+    model.set_weights(given)
+    returned = model.get_weights()
+    for array in (*given.values(), *returned.values()):
+        array[...] = 0
+    for name, array in model.get_weights().items():
+        np.testing.assert_array_equal(array, expected[name])
+        assert array.flags.c_contiguous
+
+
+def modes(model) -> list[bool]:
+    if isinstance(model, torch.nn.Module):
+        return [module.training for module in model.modules()]
+    return [not layer.deterministic for layer in (model.dropout_1, model.dropout_2)]
+
+
+@pytest.mark.parametrize("layer", ["dropout_1", "dropout_2", "linear_1"])
+@pytest.mark.parametrize("training", [True, False])
+def test_evaluate_puts_back_the_mode_of_every_layer(trainable: Adapter, layer: str, training: bool):
+    model = trainable.mlp.MLP(8, 6, 5, 3)
+    (model.train if training else model.eval)()
+    child = getattr(model, layer)
+    (child.eval if training else child.train)()  # one layer in the other mode
+    before = modes(model)
+    images = trainable.array(np.random.default_rng(0).random((16, 8), np.float32))
+    trainable.evaluate.evaluate(model, images, trainable.array(np.arange(16) % 3))
+    assert modes(model) == before
+
+
+def test_evaluate_returns_python_numbers(framework: Adapter):
+    weights = initial_weights(8, 6, 5, 3, seed=0)
+    images = np.random.default_rng(0).random((16, 8), np.float32)
+    scores = framework.evaluate.evaluate_weights(weights, images, np.arange(16) % 3)
+    assert [type(score) for score in scores] == [float, float]

@@ -134,3 +134,39 @@ def test_an_array_as_p_of_bernoulli_keeps_its_dtype():
     key = prng.key(1)
     expected = jax.random.bernoulli(jax.random.key(1), jnp.float16(0.3), (99,))
     np.testing.assert_array_equal(prng.bernoulli(key, np.float16(0.3), (99,)), expected)
+
+
+def test_counters_beyond_32_bits_have_a_high_word(monkeypatch):
+    # JAX counts elements with 64 bits. An array of 2**32 elements is too large for a test, so the
+    # counting starts just below.
+    start, key = 2**32 - 2, prng.key(5)
+    high, low = np.array([0, 0, 1, 1], np.uint32), np.array([2**32 - 2, 2**32 - 1, 0, 1], np.uint32)
+    expected = prng.threefry2x32(key, high, low)
+    real = np.arange
+    monkeypatch.setattr(
+        np, "arange", lambda n, dtype: real(np.uint64(start), np.uint64(start + n), dtype=dtype)
+    )
+    found = prng._hash_counters(key, (4,))
+    monkeypatch.undo()
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("seed", [2**32 + 5, 2**40 + 2**33 + 7, -1])
+def test_keys_of_large_and_negative_seeds(seed: int):
+    np.testing.assert_array_equal(prng.key(seed), jax.random.key_data(jax.random.key(seed)))
+
+
+def test_a_new_generator_is_that_of_pytorch():
+    ours = prng.rand((5,), generator=prng.Generator())
+    np.testing.assert_array_equal(ours, torch.rand(5, generator=torch.Generator()).numpy())
+
+
+@pytest.mark.parametrize("number", [2**32 + 5, -1])
+def test_folding_in_uses_the_lower_32_bits(number: int):
+    expected = jax.random.fold_in(jax.random.key(1), np.uint32(number % 2**32))
+    np.testing.assert_array_equal(prng.fold_in(prng.key(1), number), jax.random.key_data(expected))
+
+
+def test_nothing_is_true_with_probability_0(monkeypatch):
+    monkeypatch.setattr(prng, "uniform", lambda key, shape, dtype: np.zeros(shape, dtype))
+    assert not prng.bernoulli(prng.key(0), 0.0, (3,)).any()

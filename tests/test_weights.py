@@ -1,5 +1,6 @@
 """Weight files that one framework saves and the others read, and files that are refused."""
 
+import os
 import re
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch.utils.checkpoint
 
 from shared.checks import InputError
 from shared.randomness import initial_weights
-from shared.weights import load_weights, save_weights
+from shared.weights import layer_sizes, load_weights, save_weights
 from tests.adapters import ALL, JAX, NUMPY, TORCH, Adapter
 
 SIZES = (16, 7, 5, 3)  # all different, so that a missing transpose is an error
@@ -144,3 +145,37 @@ def test_no_file(tmp_path):
         load_weights(tmp_path / "nothing")
     with pytest.raises(InputError, match="is a folder"):
         load_weights(tmp_path)
+
+
+def test_a_weight_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "weights.safetensors"
+    save_weights(path, initial_weights(16, 7, 5, 3, seed=0))
+    old = path.read_bytes()
+    os.link(path, tmp_path / "reader")  # somebody who has the old file open
+    save_weights(path, initial_weights(16, 7, 5, 3, seed=1))
+    new = path.read_bytes()
+    assert new != old
+    assert (tmp_path / "reader").read_bytes() == old, "written into the old file"
+
+    real = Path.write_bytes
+
+    def disk_full(self: Path, content: bytes) -> None:
+        real(self, content[: len(content) // 2])
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", disk_full)
+    with pytest.raises(OSError, match="no space"):
+        save_weights(path, initial_weights(16, 7, 5, 3, seed=2))
+    assert path.read_bytes() == new
+
+
+def test_the_sizes_are_in_the_order_of_the_layers():
+    assert layer_sizes(initial_weights(5, 4, 3, 2, seed=0)) == (5, 4, 3, 2)
+
+
+def test_weights_may_be_zero_but_not_nan():
+    weights = initial_weights(5, 4, 3, 2, seed=0)
+    layer_sizes(weights | {"linear_2.bias": np.zeros(3, np.float32)})
+    for bad in (np.nan, np.inf):
+        with pytest.raises(InputError, match="not all finite"):
+            layer_sizes(weights | {"linear_2.bias": np.full(3, bad, np.float32)})

@@ -16,6 +16,7 @@ from dropout_contract.budget import (
 from dropout_contract.checking import run_clause
 from dropout_contract.clauses import ORDERED
 from dropout_contract.right.on_numpy import plain_where
+from dropout_contract.selftest import alarms
 
 REPEATS = 20_000
 # A simulated rate is compared with a bound at this many standard errors: 1e-9 false alarms.
@@ -65,3 +66,11 @@ def test_a_run_stays_within_its_budget():
     for clause in ORDERED:
         run_clause(subject(plain_where, "numpy"), clause, 7, budget)
     assert 50 < budget.tests < MOST_TESTS / 10
+
+
+def test_whole_runs_raise_no_more_false_alarms_than_promised():
+    # `dropout-contract selftest --alarms 100` does the same with more runs.
+    runs = 4
+    found, bound = alarms(runs, expected=0.01)
+    assert bound < 0.02
+    assert found <= scipy.stats.binom.isf(1e-6, runs, bound)

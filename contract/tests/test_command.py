@@ -59,7 +59,7 @@ def test_exit_status_and_files(tmp_path, capsys, monkeypatch):
     )
     report = json.loads((tmp_path / "r.json").read_text())
     assert report["ok"]
-    assert report["contract"] == "1.0"
+    assert report["contract"] == "2.0"
     assert [clause["name"] for clause in report["clauses"]] == ["values", "zeros_at_one"]
     assert "| wrong | values | passed |" in (tmp_path / "r.md").read_text()
     assert main(["check", "mine.py:wrong", "--framework", "numpy", "--only", "values"]) == 1
@@ -91,6 +91,28 @@ def test_a_reader_who_has_seen_enough_ends_it_quietly():
         process.stdout.close()  # before the first line
         assert process.wait() == 2
         assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("output", "status"), [(">&-", 0), ("> /dev/full", 2), ("| cat > /dev/null", 0)]
+)
+def test_wherever_the_output_goes_there_is_no_traceback(output: str, status: int):
+    if "full" in output and not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    command = f"{sys.executable} -m dropout_contract list {output}"
+    ended = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert ended.returncode == status
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_terminal_without_such_letters_gets_escapes(tmp_path):
+    (tmp_path / "mine.py").write_text(SUBJECT.replace("def dropout", "def dröpout"))
+    words = [sys.executable, "-m", "dropout_contract", "check", "mine.py:dröpout"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    ended = subprocess.run([*words, "--only", "values"], cwd=tmp_path, env=environment,
+                           capture_output=True, text=True)  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert "dr\\xf6pout" in ended.stdout
 
 
 def test_the_wheel_works_in_an_environment_of_its_own(tmp_path):

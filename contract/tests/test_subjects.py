@@ -1,6 +1,7 @@
 """Functions and layers as people write them become subjects, and what cannot be is told so."""
 
 import functools
+import logging
 
 import jax
 import numpy as np
@@ -136,7 +137,7 @@ def test_every_fact_is_one_line():
     for result in report.results:
         assert "\n" not in result.fact
         assert len(result.fact) < 300
-    assert len(str(report).splitlines()) < 65
+    assert len(str(report).splitlines()) < 90
 
 
 def test_the_same_seed_gives_the_same_report_alone_and_in_company():
@@ -153,3 +154,81 @@ def test_the_same_seed_gives_the_same_report_alone_and_in_company():
 )
 def test_one_test_per_clause(clause):
     clause()
+
+
+def test_a_user_s_process_is_left_as_it_was():
+    """Modes, generators, random state, the gradient mode, and what is logged."""
+    layer = torch.nn.Sequential(on_torch.Layer(0.3).eval(), on_torch.LayerWithGenerator(0.3))
+    layer.p = 0.3
+    generator = layer[1].random
+    state, disabled = generator.get_state(), logging.root.manager.disable
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    with torch.no_grad():
+        check(layer, "torch", only=["values", "keep_rate", "compiled_gives_the_same"])
+        assert not torch.is_grad_enabled()
+    parametrize_with_clauses(layer, "torch", only="values")
+    assert torch.equal(torch.rand(3), expected)
+    assert [part.training for part in layer] == [False, True]
+    assert layer[1].random is generator
+    assert torch.equal(generator.get_state(), state)
+    assert logging.root.manager.disable == disabled
+
+
+def test_a_right_one_passes_where_gradients_are_off():
+    only = ["gradient_is_that_of_the_mask", "recomputed_with_the_same_mask"]
+    for off in (torch.no_grad, torch.inference_mode):
+        with off():
+            assert check(on_torch.plain_where, only=only).ok
+
+
+def stops(x, p):
+    pytest.skip("in the subject")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"p": 1.5}, "must be in"),
+        ({"p": "x"}, "must be a number"),
+        ({"p": True}, "must be a number"),
+        ({"seed": 1.5}, "whole number"),
+        ({"seed": -1}, "not be negative"),
+        ({"only": 5}, "only must be names"),
+        ({"expected": ["values"]}, "expected must be a dict"),
+        ({"expected": {"values": None}}, "expected must be a dict"),
+    ],
+)
+def test_bad_arguments_are_told_so(arguments, says):
+    with pytest.raises(CannotCheck, match=says):
+        check(on_torch.Layer(0.3), **{"only": "values", **arguments})
+
+
+def test_a_function_has_no_rate_of_its_own():
+    with pytest.raises(CannotCheck, match="no p"):
+        check(on_torch.plain_where, p=0.5, only="values")
+
+
+def test_a_skip_in_the_subject_is_no_verdict():
+    with pytest.raises(CannotCheck, match="Skipped"):
+        check(stops, "numpy", only="values")
+
+
+def test_what_applies_to_nothing_is_not_ok():
+    report = check(on_torch.plain_where, only="raw_keys_are_keys")
+    assert not report.ok
+    assert report.headline.startswith("NOTHING CHECKED")
+
+
+@pytest.mark.parametrize("p", [1e-4, 0.002, 0.999])
+def test_rates_near_0_and_1_are_checked_in_seconds_and_pass(p: float):
+    statistical = ["keep_rate", "neighbours_are_independent", "calls_are_independent"]
+    report = check(on_torch.Layer(p), only=[*statistical, "values", "mode_comes_from_the_model"])
+    assert report.ok, str(report)
+
+
+def test_randomness_that_nobody_can_set_is_not_called_wrong():
+    report = check(on_torch.LayerAroundLayer, only=["values", "same_mask_for_the_same_source"])
+    assert [result.outcome for result in report.results] == ["passed", "not applicable"]
+    assert "cannot be set" in report.results[1].fact

@@ -124,7 +124,7 @@ def train(config: Config, data: Data | None = None, on_epoch: OnEpoch | None = N
         The records and the final weights.
     """
     data = data or load(config.data, resize=config.resize)
-    with runtime(config):  # DIFF device: the default inside this block
+    with runtime(config):  # DIFF device: JAX's default inside this block
         images, labels, test_images, test_labels = map(jnp.asarray, to_arrays(data, config.dtype))
         n, inputs = images.shape
         sizes = (inputs, config.hidden_1, config.hidden_2, 10)
@@ -152,7 +152,7 @@ def train(config: Config, data: Data | None = None, on_epoch: OnEpoch | None = N
 
 def main() -> None:
     """Read the command line, train, print a line per epoch, write the log and the weights."""
-    with compiled_code_on_disk():  # DIFF loop: kept, as compiling takes seconds
+    with compiled_code_on_disk():  # DIFF loop: compiled code is kept, it took seconds
         train_main("jax", train, choose_device)
 
 

@@ -102,7 +102,7 @@ class Generator:
     """`torch.Generator("cpu")`. NumPy's Mersenne Twister gives the same 32-bit words."""
 
     def __init__(self) -> None:
-        self.manual_seed(0)
+        self.manual_seed(67280421310721)  # that of a new torch.Generator
 
     def manual_seed(self, seed: int) -> "Generator":
         """Set the state from a seed. PyTorch uses the lower 32 bits of it."""
@@ -123,9 +123,8 @@ def rand(shape: tuple[int, ...], *, generator: Generator, dtype: type = np.float
     return (generator.words(n) % 2**24).astype(np.float32).reshape(shape) * np.float32(2**-24)
 
 
-Source: TypeAlias = (
-    np.random.Generator | Generator | ndarray
-)  # NumPy's own, PyTorch's, or a key of JAX's
+# NumPy's own generator, the replay of PyTorch's above, or a key of JAX's as two uint32.
+Source: TypeAlias = np.random.Generator | Generator | ndarray
 
 
 def random(rng: Source, shape: tuple[int, ...]) -> ndarray:

@@ -27,6 +27,14 @@ class Deviation(AssertionError):  # noqa: N818 - a finding about the subject
 
 
 def sample_size(rate: float, effect: float, alpha: float = ALPHA) -> int:
+    """Return `smallest_sample`, rounded up to a power of two.
+
+    There are few different sizes then, so that JAX compiles little.
+    """
+    return 2 ** (smallest_sample(rate, effect, alpha) - 1).bit_length()
+
+
+def smallest_sample(rate: float, effect: float, alpha: float = ALPHA) -> int:
     """Return how many events to count, so that a rate off by `effect` is missed with alpha.
 
     The count under the contract and under the effect lie z standard deviations from a line
@@ -36,8 +44,7 @@ def sample_size(rate: float, effect: float, alpha: float = ALPHA) -> int:
     spread = math.sqrt(rate * (1 - rate))
     other = min(max(rate + effect, 0), 1), min(max(rate - effect, 0), 1)
     spread_off = max(math.sqrt(r * (1 - r)) for r in other)
-    n = math.ceil(1.1 * (z * (spread + spread_off) / effect) ** 2)
-    return 2 ** (n - 1).bit_length()  # few different sizes, so that JAX compiles little
+    return math.ceil(1.1 * (z * (spread + spread_off) / effect) ** 2)
 
 
 def p_value(count: np.ndarray | int, n: int, rate: float) -> np.ndarray:
@@ -53,9 +60,29 @@ def p_value(count: np.ndarray | int, n: int, rate: float) -> np.ndarray:
 
 @dataclasses.dataclass
 class Budget:
-    """Makes the statistical tests of a run, and counts them."""
+    """Makes the statistical tests of a run, and counts them.
 
+    Attributes:
+        run_false_alarm: the largest probability of a false alarm in a whole run. A larger one than
+            the usual makes false alarms frequent enough to be counted (`selftest --alarms`).
+        tests: how many tests were made, each with a probability of at most `alpha`.
+    """
+
+    run_false_alarm: float = RUN_FALSE_ALARM
     tests: int = 0
+
+    @property
+    def alpha(self) -> float:
+        """The largest probability of a false alarm in one test."""
+        return self.run_false_alarm / MOST_TESTS
+
+    def size(self, rate: float, effect: float) -> int:
+        """Return how many events to count, so that a rate off by `effect` is missed with alpha."""
+        return sample_size(rate, effect, self.alpha)
+
+    def calls(self, rate: float, effect: float) -> int:
+        """Return the same for events that are expensive: not rounded up to a power of two."""
+        return smallest_sample(rate, effect, self.alpha)
 
     def spend(self, tests: int) -> None:
         """Count tests. A run that makes more than its false-alarm rate allows is a bug of ours."""
@@ -64,7 +91,7 @@ class Budget:
             raise RuntimeError("more statistical tests than the false-alarm rate allows for")
 
     def check(self, count: int, n: int, rate: float, what: str) -> None:
-        """Raise Deviation if such a count has a p-value of at most ALPHA.
+        """Raise Deviation if such a count has a p-value of at most alpha.
 
         Args:
             count: events seen.
@@ -74,7 +101,7 @@ class Budget:
         """
         self.spend(1)
         p = float(p_value(int(count), n, rate))
-        if p <= ALPHA:
+        if p <= self.alpha:
             raise Deviation(
                 f"{what}: {count / n:.5f} instead of {rate:.5f} ({n} seen, p = {p:.0e})"
             )

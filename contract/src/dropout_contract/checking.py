@@ -1,6 +1,7 @@
 """`check`: one subject against every clause. `parametrize_with_clauses`: the same as tests."""
 
 import contextlib
+import operator
 import secrets
 import time
 import warnings
@@ -9,7 +10,7 @@ from typing import Any
 
 from dropout_contract.budget import Budget, Deviation
 from dropout_contract.clauses import CLAUSES, ORDERED, VERSION
-from dropout_contract.layers import mode_restored
+from dropout_contract.layers import left_as_it_was
 from dropout_contract.report import Report, Result
 from dropout_contract.run import CONVENTION, Clause, NotApplicable, Run
 from dropout_contract.signatures import CannotCheck
@@ -52,12 +53,10 @@ def check(
     Raises:
         CannotCheck: it cannot be called, or a clause is not known. The message says what to do.
     """
-    expected = dict(expected or {})
+    expected = _reasons(expected)
     wanted = _wanted(only, expected)
+    seed = secrets.randbits(32) if seed is None else _whole(seed)
     subject = make_subject(what, framework, p=p, name=name)
-    seed = secrets.randbits(32) if seed is None else seed
-    if seed < 0:
-        raise CannotCheck(f"the seed must not be negative, got {seed}")
     start = time.perf_counter()
     report = Report(subject, VERSION, seed, strict)
     with _surroundings(subject):
@@ -132,9 +131,11 @@ def parametrize_with_clauses(
     """
     import pytest
 
-    expected = dict(expected or {})
+    expected = _reasons(expected)
+    seed = _whole(seed)
     subject = make_subject(what, framework, p=p)
-    subject.probe()
+    with _surroundings(subject):
+        subject.probe()
     budget = Budget()
 
     def test_of(clause: Clause) -> Callable[[], None]:
@@ -160,7 +161,9 @@ def parametrize_with_clauses(
 
 
 def _wanted(only: str | Iterable[str] | None, expected: Mapping[str, str]) -> tuple[Clause, ...]:
-    names = [only] if isinstance(only, str) else list(only or CLAUSES)
+    if only is not None and not isinstance(only, Iterable):
+        raise CannotCheck(f"only must be names of clauses, got {only!r}")
+    names = [only] if isinstance(only, str) else list(CLAUSES if only is None else only)
     for name in (*names, *expected):
         if name not in CLAUSES:
             raise CannotCheck(
@@ -169,8 +172,26 @@ def _wanted(only: str | Iterable[str] | None, expected: Mapping[str, str]) -> tu
     return tuple(clause for clause in ORDERED if clause.name in names)
 
 
+def _reasons(expected: Mapping[str, str] | None) -> dict[str, str]:
+    if expected is not None and not (
+        isinstance(expected, Mapping) and all(isinstance(r, str) for r in expected.values())
+    ):
+        raise CannotCheck("expected must be a dict from names of clauses to reasons")
+    return dict(expected or {})
+
+
+def _whole(seed: Any) -> int:
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        raise CannotCheck(f"the seed must be a whole number, got {seed!r}") from None
+    if number < 0:
+        raise CannotCheck(f"the seed must not be negative, got {number}")
+    return number
+
+
 @contextlib.contextmanager
 def _surroundings(subject: Subject) -> Any:
     """Leave the user's process as it was: random state, and the mode of a layer."""
-    with subject.backend.global_state_restored(), mode_restored(subject):
+    with subject.backend.global_state_restored(), left_as_it_was(subject):
         yield

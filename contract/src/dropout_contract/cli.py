@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
+import scipy.stats
+
 from dropout_contract.backends import FRAMEWORKS, installed
 from dropout_contract.checking import check
 from dropout_contract.clauses import ORDERED, VERSION
-from dropout_contract.report import line
-from dropout_contract.selftest import selftest
+from dropout_contract.report import Result, line
+from dropout_contract.selftest import alarms, selftest
 from dropout_contract.signatures import CannotCheck
 
 
@@ -39,8 +41,18 @@ def main(words: Sequence[str] | None = None) -> int:
     itself.add_argument(
         "--framework", choices=FRAMEWORKS, action="append", help="default: all here"
     )
-    itself.add_argument("--right", action="store_true", help="and that right ones pass (minutes)")
+    itself.add_argument(
+        "--right", action="store_true", help="and that right ones pass (half an hour)"
+    )
+    itself.add_argument(
+        "--alarms", type=int, metavar="RUNS", help="instead, count the false alarms of so many runs"
+    )
     flags = parser.parse_args(words)
+    if sys.stdout is None:  # closed by `>&-`
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the end
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that has no such letters gets escapes
+            stream.reconfigure(errors="backslashreplace")
     run = {"check": _check, "list": _list, "limits": _limits, "selftest": _selftest}[flags.command]
     try:
         status = run(flags)
@@ -50,17 +62,28 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"dropout-contract: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
+        return 2
+    except OSError as error:  # a full disk
+        _discard_output()
+        print(f"dropout-contract: cannot write the output: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("dropout-contract: interrupted", file=sys.stderr)
         return 130
 
 
+def _discard_output() -> None:
+    """Let what is still to be written end nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _check(flags: argparse.Namespace) -> int:
     for file in (flags.json, flags.markdown):
         if file is not None and not file.parent.is_dir():
             raise CannotCheck(f"there is no folder {str(file.parent)!r} for {file.name}")
+        if file is not None and file.is_dir():
+            raise CannotCheck(f"{str(file)!r} is a folder: name a file in it")
     report = check(
         flags.subject,
         flags.framework,
@@ -69,7 +92,7 @@ def _check(flags: argparse.Namespace) -> int:
         seed=None if flags.fresh_seed else flags.seed,
         strict=flags.strict,
         started=lambda report: print(f"{report.title}\n", flush=True),
-        progress=lambda result: print(line(result), flush=True),
+        progress=_show,
     )
     print(f"\n{report.summary}")
     for file, text in ((flags.json, report.to_json), (flags.markdown, report.to_markdown)):
@@ -78,7 +101,12 @@ def _check(flags: argparse.Namespace) -> int:
                 file.write_text(text())
             except OSError as error:
                 raise CannotCheck(f"cannot write {str(file)!r}: {error.strerror}") from error
-    return 0 if report.ok else 1
+    return 0 if report.ok else 1 if report.checked else 2
+
+
+def _show(result: Result) -> None:
+    if result.outcome != "not applicable":  # those stand together in the summary
+        print(line(result), flush=True)
 
 
 def _list(flags: argparse.Namespace) -> int:
@@ -93,6 +121,13 @@ def _limits(flags: argparse.Namespace) -> int:
 
 
 def _selftest(flags: argparse.Namespace) -> int:
+    if flags.alarms is not None:
+        if flags.alarms < 1:
+            raise CannotCheck("--alarms needs at least one run")
+        found, bound = alarms(flags.alarms)
+        print(f"{found} of {flags.alarms} runs raised a false alarm; promised are at most"
+              f" {bound:.3f} per run")  # fmt: skip
+        return 0 if found <= scipy.stats.binom.isf(1e-6, flags.alarms, bound) else 1
     frameworks = flags.framework or [name for name in FRAMEWORKS if installed(name)]
     for framework in frameworks:
         if not installed(framework):

@@ -1,5 +1,6 @@
 """The clauses about values, modes, inputs and sources. They hold exactly: chance plays no part."""
 
+import contextlib
 import math
 from typing import Any
 
@@ -34,7 +35,7 @@ def identity_at_zero(run: Run) -> None:
 
 @clause(WRONG)
 def threshold_is_the_rate(run: Run) -> None:
-    """Where uniform numbers can be injected: below p a unit is dropped, above it is kept."""
+    """Where the contract can choose the numbers drawn: below p a unit is dropped, above it kept."""
     # Each rate is decided by itself: a program may use u >= p for some rates, u < 1 - p, which is
     # as good, for others, and no uniform numbers at all for the rest.
     decided = False
@@ -75,7 +76,7 @@ def _kept(run: Run, p: float, uniform: float) -> bool | None:
 
 @clause(WRONG)
 def values(run: Run) -> None:
-    """Each unit becomes exactly 0 or x / (1 - p), rounded at most twice."""
+    """Each unit becomes exactly 0, or x / (1 - p) up to the rounding of two operations."""
     for p in run.rates(*RATES):
         _values(run, p, "float32")
 
@@ -89,7 +90,10 @@ def _values(run: Run, p: float, dtype: str) -> None:
     if run.subject.p is None:  # by chance once in 10**11 times at 0.1 and 0.9
         require(0 < kept.sum() < n, f"{kept.sum()} of {n} units are not 0 at p = {p:.6g}")
     expected = x[kept].astype(np.float64) / (1 - p)
-    same(out[kept], expected, f"kept units in {dtype} at p = {p:.6g}", rtol=1.5 * ULP[dtype])
+    # A p that is held in float32 is off by half a digit, which 1 - p magnifies.
+    of_p = 0.5 * p / (1 - p) if dtype == "float32" else 0.0
+    same(out[kept], expected, f"kept units in {dtype} at p = {p:.6g}",
+         rtol=(1.5 + of_p) * ULP[dtype])  # fmt: skip
     require((run(np.zeros(n), p, dtype=dtype) == 0).all(), f"0 does not stay 0 at p = {p:.6g}")
 
 
@@ -98,10 +102,11 @@ def shape_and_dtype(run: Run) -> None:
     """A float32 x gives a float32 result of the same shape."""
     (p,) = run.rates(0.5)
     for shape in ((1,), (7,), (3, 5), (2, 3, 4), (2, 3, 4, 5)):
-        _shape_and_dtype(run, shape, p, "float32")
+        keeps_shape_and_dtype(run, shape, p, "float32")
 
 
-def _shape_and_dtype(run: Run, shape: tuple[int, ...], p: Any, dtype: str) -> None:
+def keeps_shape_and_dtype(run: Run, shape: tuple[int, ...], p: Any, dtype: str) -> None:
+    """Require the shape and dtype of x, in training and in evaluation."""
     with run.backend.precision(dtype):
         for training in (True, False) if run.subject.has_evaluation else (True,):
             x = run.backend.array(np.ones(shape), dtype)
@@ -121,98 +126,36 @@ def identity_in_evaluation(run: Run) -> None:
 
 @clause(WRONG)
 def input_unchanged(run: Run) -> None:
-    """The input is not modified, in the forward pass or in the backward pass."""
-    (p,) = run.rates(0.5)
+    """The input is not modified: at any rate, in any mode, by the fourth call or its gradient."""
+    if run.backend.name == "jax":
+        raise NotApplicable("arrays of JAX are never written to")
+    rates = run.rates(0.0, 0.001, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.999)
     for training in (True, False) if run.subject.has_evaluation else (True,):
-        numbers = run.numbers(64)
-        x = run.backend.array(numbers)
-        run.subject(x, p, training=training, seed=run.new_seed())
-        same(run.backend.numpy(x), numbers, f"x after a call, training = {training}")
-        if run.backend.has_gradient:
-            run.gradient(x, run.backend.array(numbers), p, training=training)
-            same(run.backend.numpy(x), numbers, f"x after a gradient, training = {training}")
-
-
-@clause(WRONG)
-def result_is_not_overwritten(run: Run) -> None:
-    """A result stays what it was when the next call of the same shape is made."""
-    (p,) = run.rates(0.5)
-    first = run.subject(run.backend.array(run.numbers(64)), p, seed=run.new_seed())
-    copy = run.backend.numpy(first).copy()
-    run.subject(run.backend.array(run.numbers(64)), p, seed=run.new_seed())
-    same(run.backend.numpy(first), copy, "the first result after the second call")
-
-
-@clause(WRONG)
-def mask_does_not_depend_on_the_input(run: Run) -> None:
-    """The same randomness gives the same mask for every x of the shape: large, small, negative."""
-    (p,) = run.rates(0.5)
-    seed = run.new_seed()
-    kept = run.keep((256,), p, seed=seed)
-    for scale in (1e-30, 1e30, -1.0):
-        out = run(np.full(256, scale), p, seed=seed)
-        same(out != 0, kept, f"the mask for x = {scale:g} beside that for x = 1")
-
-
-@clause(WRONG)
-def fresh_mask_at_each_call(run: Run) -> None:
-    """Another seed gives another mask, and so does a second call with a source that moves on."""
-    (p,) = run.rates(0.5)
-    n = 16384  # at p = 0.001, two masks of this size agree by chance once in 10**14 times
-    require((run.keep((n,), p) != run.keep((n,), p)).any(), "two seeds give the same mask")
-    if run.backend.has_state:
-        source, x = run.subject.source(run.new_seed()), run.backend.array(np.ones(n))
-        first, second = (run.backend.numpy(run.subject.call(x, p, **source)) != 0 for _ in range(2))
-        require((first != second).any(), "two calls in a row give the same mask")
-
-
-@clause(WRONG)
-def every_key_has_its_mask(run: Run) -> None:
-    """Keys that were split from one key give different masks."""
-    if run.backend.name != "jax":
-        raise NotApplicable("only JAX has keys")
-    import jax
-
-    (p,) = run.rates(0.5)
-    ones = run.backend.array(np.ones(16384))
-    keys = jax.random.split(run.backend.source(run.new_seed()), 4)
-    masks = {np.asarray(run.subject.call(ones, p, key=key) != 0).tobytes() for key in keys}
-    require(len(masks) == 4, f"4 keys give {len(masks)} masks")
-
-
-@clause(WRONG)
-def same_mask_for_the_same_source(run: Run) -> None:
-    """The mask is a function of the source, the shape and p alone."""
-    (p,) = run.rates(0.5)
-    seed = run.new_seed()
-    first = run.keep((16384,), p, seed=seed)
-    run.keep((64,), p)
-    same(run.keep((16384,), p, seed=seed), first, "the mask of the same seed, seen again")
-
-
-@clause(WRONG)
-def global_random_state_is_left_alone(run: Run) -> None:
-    """A dropout that is given its source neither reads nor writes global random state."""
-    if not run.subject.takes_source:
-        raise NotApplicable("it draws from the global generator, and has no argument for another")
-    (p,) = run.rates(0.5)
-    backend, seed, masks = run.backend, run.new_seed(), []
-    for global_seed in (1, 2):
-        backend.seed_globally(global_seed)
-        before = backend.global_state()
-        out = run.subject.call(backend.array(np.ones(4096)), p, **run.subject.source(seed))
-        require(backend.global_state() == before, "global random state was changed")
-        masks.append(backend.numpy(out) != 0)
-    same(masks[1], masks[0], "the mask depends on global random state: units kept")
+        for p in rates:
+            numbers = run.numbers(64)
+            x = run.backend.array(numbers)
+            for call in range(1, 5):
+                run.subject(x, p, training=training, seed=run.new_seed())
+                what = f"x after call {call} at p = {p:g}, training = {training}"
+                same(run.backend.numpy(x), numbers, what)
+            if run.backend.has_gradient:
+                with contextlib.suppress(Deviation):  # a gradient that is missing is no change
+                    run.gradient(x, run.backend.array(numbers), p, training=training)
+                what = f"x after a gradient at p = {p:g}, training = {training}"
+                same(run.backend.numpy(x), numbers, what)
 
 
 @clause(FRAGILE)
 def a_uniform_of_zero_at_zero(run: Run) -> None:
-    """At p = 0 a unit is kept even if its uniform number is exactly 0, as 1 in 2**24 is."""
+    """At p = 0 a unit is kept even if its random number is exactly 0, as happens once in 2**24."""
     run.needs_rate(0)
     x = run.numbers(59)  # a shape that no other clause uses
-    with run.backend.uniforms_are(0.0):
-        same(run(x, 0.0), x, "p = 0, all uniform numbers 0")
+    try:
+        with run.backend.uniforms_are(0.0):
+            out = run(x, 0.0)
+    except Raised as error:
+        raise NotApplicable(f"its uniform numbers cannot all be 0: {error}") from error
+    same(out, x, "p = 0, all uniform numbers 0")
 
 
 @clause(FRAGILE)
@@ -223,7 +166,7 @@ def zeros_at_one(run: Run) -> None:
     for dtype in run.backend.dtypes:
         held = run.exactly(x, dtype)
         same(run(held, 1.0, dtype=dtype), np.zeros(len(x)), f"p = 1 in {dtype}")
-        _shape_and_dtype(run, (2, 3), 1.0, dtype)
+        keeps_shape_and_dtype(run, (2, 3), 1.0, dtype)
     if run.subject.has_evaluation:
         same(run(x, 1.0, training=False), x, "evaluation at p = 1")
     array = run.backend.array(x)
@@ -237,9 +180,9 @@ def values_in_every_dtype(run: Run) -> None:
     for dtype in _other_dtypes(run):
         for p in run.rates(*RATES):
             _values(run, p, dtype)
-        _shape_and_dtype(run, (2, 3), run.rates(0.5)[0], dtype)
+        keeps_shape_and_dtype(run, (2, 3), run.rates(0.5)[0], dtype)
         if run.subject.p is None:
-            _shape_and_dtype(run, (2, 3), 0.0, dtype)
+            keeps_shape_and_dtype(run, (2, 3), 0.0, dtype)
             x = run.exactly(NUMBERS, dtype)
             same(run(x, 0.0, dtype=dtype), x, f"p = 0 in {dtype}")
         if run.subject.has_evaluation:
@@ -250,30 +193,6 @@ def values_in_every_dtype(run: Run) -> None:
 
 def _other_dtypes(run: Run) -> list[str]:
     return [dtype for dtype in run.backend.dtypes if dtype != "float32"]
-
-
-@clause(FRAGILE)
-def edge_shapes(run: Run) -> None:
-    """An x without dimensions or without elements keeps its shape."""
-    (p,) = run.rates(0.5)
-    for shape in ((), (0,), (3, 0, 2)):
-        _shape_and_dtype(run, shape, p, "float32")
-
-
-@clause(FRAGILE)
-def any_strides(run: Run) -> None:
-    """An x that is not plain rows in memory gives the right values in the right places."""
-    (p,) = run.rates(0.25)
-    cases = run.backend.strided(run.numbers(2, 3, 4, 5))
-    if not cases:
-        raise NotApplicable("arrays of JAX have no strides")
-    for name, (x, numbers) in cases.items():
-        out = run.backend.numpy(run.subject(x, p, seed=run.new_seed()))
-        kept = out != 0
-        same(out[kept], numbers[kept] / (1 - p), f"an x that is {name}", rtol=1e-6)
-        if name == "expanded" and run.subject.p is None:  # by chance once in 10**12 times
-            masks = {row.tobytes() for row in kept}
-            require(len(masks) == len(kept), "in an expanded x, examples share a mask")
 
 
 @clause(FRAGILE)
@@ -303,19 +222,6 @@ def infinities_and_nan_pass_where_it_is_off(run: Run) -> None:
 
 
 @clause(CONVENTION)
-def strides_are_kept(run: Run) -> None:
-    """In PyTorch, the result is laid out in memory like x: channels last stay channels last."""
-    if run.backend.name != "torch":
-        raise NotApplicable("only PyTorch promises a layout")
-    (p,) = run.rates(0.25)
-    for name, (x, _) in run.backend.strided(run.numbers(2, 3, 4, 5)).items():
-        if name in ("transposed", "channels last"):
-            out = run.subject(x, p, seed=run.new_seed())
-            same_strides = out.stride() == x.stride()
-            require(same_strides, f"{name}: strides {x.stride()} became {out.stride()}")
-
-
-@clause(CONVENTION)
 def whole_number_rates(run: Run) -> None:
     """The rates 0 and 1 may be whole numbers."""
     if run.subject.p is not None:
@@ -325,38 +231,14 @@ def whole_number_rates(run: Run) -> None:
 
 
 @clause(CONVENTION)
-def off_draws_nothing(run: Run) -> None:
-    """In evaluation, at p = 0 and at p = 1, no source is needed or moved."""
-    if run.subject.seeded_by_number:
-        raise NotApplicable("it is seeded by a whole number, which has no state")
-    run.needs_evaluation()
-    backend = run.backend
-    cases: list[tuple[float, bool]] = [(run.subject.p or 0.5, False)]
-    if run.subject.p is None:
-        cases += [(0.0, True), (1.0, True)]
-    x = backend.array(run.numbers(64))
-    for p, training in cases:
-        where = "evaluation" if not training else f"training at p = {p:g}"
-        source = run.subject.source(run.new_seed())
-        before = [backend.state(s) for s in source.values()], backend.global_state()
-        run.subject.call(x, p, training=training, **source)
-        after = [backend.state(s) for s in source.values()], backend.global_state()
-        require(before == after, f"random numbers were drawn in {where}")
-        try:
-            run.subject.call(x, p, training=training)
-        except Raised as error:
-            raise Deviation(f"without a source, in {where}: {error}") from error
-
-
-@clause(CONVENTION)
 def bad_rate_is_refused(run: Run) -> None:
-    """A p outside [0, 1], NaN or no number is a ValueError or TypeError, in every mode."""
+    """A p outside [0, 1], NaN, or not a number raises ValueError or TypeError, in every mode."""
     if run.subject.p is not None:
         raise NotApplicable(f"the layer has p = {run.subject.p:g}")
     x = run.backend.array(np.ones(4))
     for p in (-0.1, 1.1, -1e-9, 1 + 1e-9, 2, math.nan, math.inf, -math.inf, "0.5", None):
         for training in (True, False) if run.subject.has_evaluation else (True,):
-            _refused((ValueError, TypeError), f"p = {p!r}", run, x, p, training)
+            refused((ValueError, TypeError), f"p = {p!r}", run, x, p, training)
 
 
 @clause(CONVENTION)
@@ -365,27 +247,13 @@ def only_floating_point(run: Run) -> None:
     (p,) = run.rates(0.5)
     for dtype in ("int32", "uint8", "bool", "complex64"):
         x = run.backend.array(np.ones(4), dtype)
-        _refused((TypeError,), f"x of {dtype}", run, x, p, training=True)
+        refused((TypeError,), f"x of {dtype}", run, x, p, training=True)
 
 
-@clause(CONVENTION)
-def missing_source_is_refused(run: Run) -> None:
-    """Training without the source that it needs is an error whose message names the argument."""
-    if not run.subject.must_refuse:
-        raise NotApplicable("nobody has to pass it a source")
-    (p,) = run.rates(0.5)
-    name = run.subject.source_argument
-    try:
-        run.subject.call(run.backend.array(np.ones(4)), p)
-    except Raised as error:
-        require(name in str(error), f"the message does not name {name}: {error}")
-    else:
-        require(False, f"no error without {name}")
-
-
-def _refused(
+def refused(
     kinds: tuple[type[Exception], ...], what: str, run: Run, x: Any, p: Any, training: bool
 ) -> None:
+    """Require one of these exceptions."""
     names = " or ".join(kind.__name__ for kind in kinds)
     try:
         run.subject(x, p, training=training, seed=run.new_seed())

@@ -1,6 +1,7 @@
 """Layers as subjects: classes and instances of PyTorch, Flax, Equinox, Keras, and plain ones."""
 
 import contextlib
+import copy
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dropout_contract.backends import Backend, backend
-from dropout_contract.signatures import CannotCheck, Signature
+from dropout_contract.signatures import CannotCheck, Signature, number_of
 from dropout_contract.subjects import Subject
 
 # Attributes in which a layer may keep its rate, and those that say whether dropout is on or off.
@@ -37,7 +38,8 @@ def layer_subject(what: Any, framework: str, name: str, p: float | None) -> Subj
         p = _rate(what, name, p)
         made_with = f"an instance with p = {p:g}"
     maker = LinenLayer if _is_linen(kind) else Layer
-    layer = maker(what, kind, backend(framework), name)
+    with backend(framework).global_state_restored():  # a constructor may draw
+        layer = maker(what if is_class else _copy(what), kind, backend(framework), name)
     return Subject(
         name,
         framework,
@@ -45,10 +47,11 @@ def layer_subject(what: Any, framework: str, name: str, p: float | None) -> Subj
         kind=f"a layer, {made_with}",
         takes_source=layer.takes_source,
         must_refuse=layer.source_is_an_argument,
-        seeded_by_number=layer.constructor.has("seed") and is_class,
+        seeded_by_number=layer.remade,
         has_evaluation=layer.has_evaluation,
         p=None if is_class else p,
         argument=layer.signature.names.get("source") or layer.signature.names.get("rngs"),
+        origin=what,
     )
 
 
@@ -80,6 +83,9 @@ class Layer:
         self.what, self.name, self.backend = what, name, framework
         self.is_class = inspect.isclass(what)
         self.kept: dict[tuple[str, str], Any] = {}
+        # A layer of Keras can be made again from its configuration, with another seed.
+        keras = any(base.__module__.startswith("keras") for base in kind.__mro__)
+        self.config = what.get_config() if keras and not self.is_class else {}
         try:
             self.constructor = (
                 Signature.of(kind, framework.source_name, own=True)
@@ -110,17 +116,21 @@ class Layer:
             raise CannotCheck(f"{name}: {error}") from None
         self.generators = self._own_generators(example)
         self.source_is_an_argument = self.signature.has("source")
+        self.remade = self.constructor.has("seed") or "seed" in self.config
         self.takes_source = bool(
             self.source_is_an_argument
             or self.generators
+            or self.remade
             or (self.is_class and self.constructor.has("source"))
         )
         self.has_evaluation = self.signature.has("training") or self._mode_of(example) is not None
 
     def make(self, p: Any, source: Any) -> Any:
-        """Make a layer, or copy the one that there is."""
+        """Make a layer, or return the one that there is."""
         if not self.is_class:
-            return _copy(self.what)
+            if source is None or "seed" not in self.config:
+                return self.what
+            return type(self.what).from_config({**self.config, "seed": number_of(source)})
         values = {"p": p}
         if source is not None:
             values["source"] = source
@@ -131,7 +141,7 @@ class Layer:
 
     def layer(self, p: Any, source: Any) -> Any:
         """Return the layer for a rate."""
-        if not self.backend.has_state or self.constructor.has("seed"):
+        if not self.backend.has_state or self.remade:
             return self.make(p, source)
         at = type(p).__name__, repr(p)
         if at not in self.kept:
@@ -174,7 +184,8 @@ class Layer:
         if not self.backend.has_state:
             return []
         kinds: type = type(self.backend.source(0))
-        return [name for name, value in vars(layer).items() if isinstance(value, kinds)]
+        attributes = getattr(layer, "__dict__", {})
+        return [name for name, value in attributes.items() if isinstance(value, kinds)]
 
 
 class LinenLayer(Layer):
@@ -203,21 +214,27 @@ class LinenLayer(Layer):
 
 
 def _copy(layer: Any) -> Any:
-    package = {base.__module__.split(".")[0] for base in type(layer).__mro__}
-    if "flax" in package and not _is_linen(type(layer)):
-        from flax import nnx
+    """Return a copy of a user's layer, so that what is done to it stays here, if there can be one.
 
-        return nnx.clone(layer)
-    return layer
+    What cannot be copied, such as a generator of PyTorch, is left for `left_as_it_was`.
+    """
+    try:
+        return copy.deepcopy(layer)
+    except Exception:
+        return layer
 
 
 @contextlib.contextmanager
-def mode_restored(subject: Subject) -> Iterator[None]:
-    """Leave a layer of the user in the mode in which it was found."""
-    layer: Any = subject.function.what if isinstance(subject.function, Layer) else None
-    mode = getattr(layer, "training", None) if not inspect.isclass(layer) else None
+def left_as_it_was(subject: Subject) -> Iterator[None]:
+    """Put back the modes and generators of a layer that could not be copied."""
+    parts: list[Any] = []
+    if isinstance(subject.function, Layer) and not subject.function.is_class:
+        layer: Any = subject.function.what
+        parts = list(layer.modules()) if hasattr(layer, "modules") else [layer]
+    parts = [part for part in parts if hasattr(part, "__dict__")]
+    before = [dict(vars(part)) for part in parts]
     try:
         yield
     finally:
-        if isinstance(mode, bool) and hasattr(layer, "train"):
-            layer.train(mode)
+        for part, attributes in zip(parts, before, strict=True):
+            vars(part).update(attributes)

@@ -62,7 +62,12 @@ class Report:
     @property
     def ok(self) -> bool:
         """Whether nothing that counts deviates, and every expected deviation came."""
-        return not self.failures
+        return self.checked and not self.failures
+
+    @property
+    def checked(self) -> bool:
+        """Whether any clause was applicable."""
+        return any(result.outcome != "not applicable" for result in self.results)
 
     @property
     def failures(self) -> list[Result]:
@@ -86,7 +91,8 @@ class Report:
         for outcome in ("not applicable", "expected", "unexpected"):
             if self.count(outcome):
                 parts.append(f"{self.count(outcome)} {outcome}")
-        return f"{'OK' if self.ok else 'NOT OK'}: {'; '.join(parts)}"
+        verdict = "OK" if self.ok else "NOT OK" if self.checked else "NOTHING CHECKED"
+        return f"{verdict}: {'; '.join(parts)}"
 
     @property
     def limits(self) -> str:
@@ -120,14 +126,19 @@ class Report:
         )
 
     def __str__(self) -> str:
-        lines = [self.title, ""]
-        lines += [line(result) for result in self.results]
-        return "\n".join([*lines, "", self.summary])
+        lines = [line(result) for result in self.results if result.outcome != "not applicable"]
+        return "\n".join([self.title, "", *lines, "", self.summary])
 
     @property
     def summary(self) -> str:
-        """The end of the text: the verdict, and what the tiers mean that occur in it."""
-        lines = [f"{self.headline} ({self.seconds:.0f} s)"]
+        """The end of the text: what was not applicable, the verdict, and what it is worth."""
+        names: dict[str, list[str]] = {}
+        for result in self.results:
+            if result.outcome == "not applicable":
+                names.setdefault(result.fact, []).append(result.clause.name)
+        lines = [f"n/a, because {reason}: {', '.join(names[reason])}" for reason in names]
+        lines += [""] if lines else []
+        lines += [f"{self.headline} ({self.seconds:.0f} s)"]
         lines += [
             f"  {tier}: {MEANING[tier]}" + ("" if self.strict or tier != CONVENTION else
             ". Counts only with --strict")

@@ -3,7 +3,8 @@
 import dataclasses
 import inspect
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import numpy as np
 from dropout_contract.backends import Backend
 from dropout_contract.budget import Budget, Deviation
 from dropout_contract.subjects import Subject
+
+UNITS = 16384  # of a mask, where masks are told apart
 
 WRONG = "wrong"  # the mathematics, the randomness or the gradient is not that of dropout
 FRAGILE = "fragile"  # it breaks at an edge: infinities, p = 1, no elements, 16 bits, compilation
@@ -106,6 +109,32 @@ class Run:
         if self.subject.p is not None and self.subject.p != p:
             raise NotApplicable(f"the layer has p = {self.subject.p:g}, not {p:g}")
 
+    def needs_replay(self) -> None:
+        """Leave the clause if the same seed does not give the same mask again."""
+        if not self.subject.replays:
+            raise NotApplicable("its randomness cannot be set from outside")
+
+    def size(self, rate: float, effect: float, *, most: int = 2**20) -> int:
+        """Return how many units to count, as `Budget.size` does, but not more than so many.
+
+        A layer with a rate near 0 or 1 would need more. Then only larger effects are seen.
+        """
+        return min(self.budget.size(rate, effect), most)
+
+    def calls(self, rate: float, effect: float) -> int:
+        """Return how many calls to make, as `Budget.calls` does, but at most 20,000."""
+        return min(self.budget.calls(rate, effect), 20_000)
+
+    def units(self, p: float, least: int = UNITS) -> int:
+        """Return how many units two masks need, so that they are the same by chance never.
+
+        Never: less than once in 10**17 times.
+        """
+        n = max(least, round(20 / max(p * (1 - p), 1e-9)))
+        if n > 2**24:
+            raise NotApplicable(f"at p = {p:g}, too many units are needed to tell masks apart")
+        return n
+
     def needs_gradient(self) -> None:
         """Leave the clause where there are no gradients."""
         if not self.backend.has_gradient:
@@ -135,6 +164,8 @@ class Run:
         self, values: Any, p: Any, *, dtype: str = "float32", **options: Any
     ) -> np.ndarray:
         """Apply the subject, by default in training and with a new seed. Return NumPy."""
+        if "seed" in options:
+            self.needs_replay()
         options.setdefault("seed", self.new_seed())
         with self.backend.precision(dtype):
             x = self.backend.array(values, dtype)
@@ -142,7 +173,42 @@ class Run:
 
     def keep(self, shape: tuple[int, ...], p: float, **options: Any) -> np.ndarray:
         """Return the mask that a call used, seen through an input of ones."""
-        return self(np.ones(shape), p, **options) != 0
+        return self(np.ones(shape, np.float32), p, **options) != 0
+
+    def masks(self, shape: tuple[int, ...], p: float, number: int) -> Iterator[np.ndarray]:
+        """Return the masks of many calls, each with a new seed."""
+        x = self.backend.array(np.ones(shape, np.float32))
+        for _ in range(number):
+            yield self.backend.numpy(self.subject(x, p, seed=self.new_seed())) != 0
+
+    def keep_with(self, shape: tuple[int, ...], p: float, source: dict[str, Any]) -> np.ndarray:
+        """Return the mask of a call with a source that is there already."""
+        x = self.backend.array(np.ones(shape, np.float32))
+        return self.backend.numpy(self.subject.call(x, p, **source)) != 0
+
+    def in_a_row(self, shape: tuple[int, ...], rates: Iterable[float]) -> list[np.ndarray]:
+        """Return the masks of calls in a row with one source, which moves on."""
+        source = self.subject.source(self.new_seed())
+        return [self.keep_with(shape, p, source) for p in rates]
+
+    def neighbouring_sources(self) -> dict[str, list[Callable[[], dict[str, Any]]]]:
+        """Return ways to make sources whose seeds or keys are neighbours."""
+        seed = self.new_seed() & ~7  # 1 or 2 more is the same seed with other last bits
+        seeds = [seed, seed + 1, seed + 2, seed ^ 2**16, seed ^ 2**31]
+        if self.backend.name != "jax" or not self.subject.takes_source:
+            return {"neighbouring seeds": [partial(self.subject.source, s) for s in seeds]}
+        from jax import random
+
+        key, of_bits = self.backend.source(seed), self.subject.source_of_bits
+        return {
+            "neighbouring seeds": [partial(dict, key=random.key(s)) for s in seeds],
+            "numbered children of a key": [
+                partial(dict, key=random.fold_in(key, n)) for n in range(3)
+            ],
+            "keys with neighbouring first words": [
+                partial(of_bits, (seed + n) << 32 | seed) for n in range(3)
+            ],
+        }
 
     def gradient(self, x: Any, weights: Any, p: float, **options: Any) -> np.ndarray:
         """Return the gradient of sum(subject(x) * weights), for arrays of the framework."""
@@ -162,8 +228,9 @@ def same(actual: Any, expected: Any, what: str, *, rtol: float = 0.0) -> None:
     if not equal.all():
         first = tuple(index[0] for index in np.nonzero(np.atleast_1d(~equal)))
         seen, wanted = (float(np.atleast_1d(array)[first]) for array in wide)
+        digits = 7 if f"{seen:.7g}" != f"{wanted:.7g}" else 17
         raise Deviation(
-            f"{what}: {seen:.7g} instead of {wanted:.7g}"
+            f"{what}: {seen:.{digits}g} instead of {wanted:.{digits}g}"
             f" ({(~equal).sum()} of {equal.size} units differ)"
         )
 

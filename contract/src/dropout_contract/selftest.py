@@ -3,13 +3,14 @@
 from collections.abc import Callable
 
 from dropout_contract.backends import backend
-from dropout_contract.budget import Budget
+from dropout_contract.budget import MOST_TESTS, Budget
 from dropout_contract.checking import check, run_clause
 from dropout_contract.clauses import CLAUSES, ORDERED
 from dropout_contract.mutants import KILLED_BY, MUTANTS, mutant
 from dropout_contract.mutants.correct import Correct
 from dropout_contract.report import Result
 from dropout_contract.right import right_designs
+from dropout_contract.run import CONVENTION
 from dropout_contract.subjects import Raised
 
 
@@ -32,6 +33,35 @@ def _result(kind: type[Correct], framework: str, clause: str) -> Result:
     subject = mutant(kind, framework)
     with subject.backend.global_state_restored():
         return run_clause(subject, CLAUSES[clause], 1, Budget())
+
+
+def alarms(runs: int, expected: float = 0.3) -> tuple[int, float]:
+    """Count the false alarms of whole runs, with a false-alarm rate that is large enough to count.
+
+    Every clause is run on a right dropout in NumPy, the fastest framework, with a new seed each
+    time. A run is promised to raise a false alarm with a probability of at most the number of its
+    tests times the rate of each. That rate is set so that the bound is about `expected`.
+
+    Args:
+        runs: how many runs to make. Each takes seconds.
+        expected: the bound for one run.
+
+    Returns:
+        In how many of the runs a clause deviated, and the mean of the bounds.
+    """
+    design = right_designs("numpy")["plain_where"]
+    counted = Budget()
+    for clause in ORDERED:
+        run_clause(design, clause, 0, counted)
+    rate = expected / counted.tests * MOST_TESTS
+    found, bounds = 0, 0.0
+    for seed in range(runs):
+        budget = Budget(rate)
+        outcomes = {run_clause(design, clause, seed, budget).outcome for clause in ORDERED
+                    if clause.tier != CONVENTION}  # fmt: skip
+        found += "deviates" in outcomes
+        bounds += budget.tests * budget.alpha / runs
+    return found, bounds
 
 
 def selftest(framework: str, *, right: bool, say: Callable[[str], None]) -> bool:

@@ -18,7 +18,7 @@ ROLES = {
         "drop_prob", "drop_rate", "dropout_rate", "dropout_prob",
     ),
     "keep_p": ("keep_prob", "keep_rate", "keep_p", "p_keep", "keep_probability"),
-    "training": ("training", "train", "is_training"),
+    "training": ("training", "train", "is_training", "is_train", "train_mode"),
     "evaluation": ("deterministic", "inference", "is_inference"),
     "source": ("generator", "gen", "key", "rng", "rng_key", "prng_key", "prng", "random_state"),
     "rngs": ("rngs",),  # flax.nnx.Rngs

@@ -6,13 +6,17 @@ write them into this form. For anything else, a user writes such a function.
 
 import contextlib
 import dataclasses
+import functools
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from dropout_contract.backends import FRAMEWORKS, Backend, backend, installed
 from dropout_contract.budget import Deviation
@@ -41,6 +45,7 @@ class Subject:
         has_evaluation: whether it can be switched off.
         p: the rate of a layer that is made already. None if each call takes a rate.
         argument: what it calls its source, if that is not the usual name.
+        origin: what the user gave, for clauses that look at it from elsewhere.
     """
 
     name: str
@@ -53,6 +58,7 @@ class Subject:
     has_evaluation: bool = True
     p: float | None = None
     argument: str | None = None
+    origin: Any = None
 
     @property
     def source_argument(self) -> str:
@@ -70,6 +76,29 @@ class Subject:
             return {self.backend.source_name: self.backend.source(seed)}
         self.backend.seed_globally(seed)
         return {}
+
+    def source_of_bits(self, number: int) -> dict[str, Any]:
+        """Return the same for a seed or key of exactly these bits."""
+        if self.takes_source:
+            return {self.backend.source_name: self.backend.source_of_bits(number)}
+        return self.source(number)
+
+    @functools.cached_property
+    def replays(self) -> bool:
+        """Whether the same seed gives the same mask again.
+
+        A function that is passed its source has to. A layer may have randomness of its own that
+        nobody can set from outside. It is tried.
+        """
+        if self.must_refuse:
+            return True
+        x = self.backend.array(np.ones(4096, np.float32))
+        p = 0.5 if self.p is None else self.p
+        try:
+            masks = [self.backend.numpy(self(x, p, seed=seed)) != 0 for seed in (1, 2, 1)]
+        except Deviation:
+            return True  # the clauses will say what happens
+        return bool((masks[0] == masks[2]).all())
 
     def call(self, x: Any, p: Any, *, training: bool = True, **source: Any) -> Any:
         """Call it. What it raises becomes a deviation."""
@@ -92,7 +121,12 @@ class Subject:
         except Raised as error:
             raise CannotCheck(
                 f"{self.name} was called with an array of {self.framework}, and"
-                f" {str(error).rstrip('.')}. Is the framework right? If not, say --framework"
+                f" {str(error).rstrip('.')}."
+                + (
+                    " Is the framework right? If not, say --framework"
+                    if isinstance(error.__cause__, TypeError | AttributeError)
+                    else " If it needs more than an array, a rate and a source, write an adapter"
+                )
             ) from error
         if not self.backend.is_array(out):
             if inspect.iscoroutine(out):
@@ -112,8 +146,10 @@ def raised() -> Iterator[None]:
         yield
     except Deviation:
         raise
-    except (Exception, SystemExit) as error:  # sys.exit(0) in a subject is no verdict
-        text = " ".join(str(error).split())
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit(0) or pytest.skip() in a subject is no verdict
+        text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())  # without colours
         text = text if len(text) <= 160 else text[:157] + "..."
         raise Raised(f"it raised {type(error).__name__}: {text}") from error
 
@@ -136,6 +172,8 @@ def subject(
     """
     from dropout_contract.layers import is_layer, layer_subject
 
+    if p is not None and (isinstance(p, bool) or not isinstance(p, int | float | np.number)):
+        raise CannotCheck(f"the rate p of a layer must be a number, got {p!r}")
     if isinstance(what, Subject):
         return what
     if isinstance(what, str):
@@ -148,8 +186,12 @@ def subject(
         raise CannotCheck(f"the framework must be torch, jax or numpy, not {framework!r}")
     if not installed(framework):
         raise CannotCheck(f"{framework} is not installed here: pip install {framework}")
+    if p is not None and not 0 <= p <= 1:
+        raise CannotCheck(f"the rate p of a layer must be in [0, 1], got {p}")
     if inspect.isclass(what) or is_layer(what):
         return layer_subject(what, framework, name, p)
+    if p is not None:
+        raise CannotCheck(f"{name} is a function, which gets its rates from the contract: no p")
     return function_subject(what, framework, name)
 
 
@@ -175,6 +217,7 @@ def function_subject(function: Callable[..., Any], framework: str, name: str) ->
         seeded_by_number=signature.has("seed"),
         has_evaluation=signature.has("training"),
         argument=signature.names.get("source"),
+        origin=function,
     )
 
 
@@ -220,7 +263,8 @@ def _from_file(file: Path) -> Any:
         raise CannotCheck(f"{str(file)!r} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(file.stem, module)
-    sys.path.insert(0, str(file.parent.resolve()))
+    if str(file.parent.resolve()) not in sys.path:
+        sys.path.insert(0, str(file.parent.resolve()))
     spec.loader.exec_module(module)
     return module
 

@@ -3,20 +3,40 @@
 The docstring of a mutant says where the bug has been seen, or why it is plausible.
 """
 
+import dataclasses
 import json
 from importlib.resources import files
 
-from dropout_contract.mutants import arguments, gradients, masks, modes, rates, scaling
+from dropout_contract.mutants import (
+    arguments,
+    dependence,
+    gradients,
+    layers,
+    masks,
+    modes,
+    rates,
+    scaling,
+    sources,
+)
 from dropout_contract.mutants.correct import Correct
-from dropout_contract.subjects import Subject
+from dropout_contract.subjects import Subject, subject
 
+# Classes that others are built from, and that are right themselves.
+BASES = ("Correct", "Arranged", "WithOwnBackward", "LayerMutant")
 MUTANTS: dict[str, type[Correct]] = {}
-for module in (scaling, rates, masks, modes, gradients, arguments):
+KINDS: dict[str, str] = {}  # the module of each: what is wrong
+for module in (
+    scaling, rates, masks, dependence, sources, modes, gradients, arguments, layers,
+):  # fmt: skip
     for name, kind in vars(module).items():
-        if isinstance(kind, type) and issubclass(kind, Correct) and kind is not Correct:
-            if name in MUTANTS:
-                raise ValueError(f"two mutants are called {name}")
-            MUTANTS[name] = kind
+        if not (isinstance(kind, type) and issubclass(kind, Correct)) or name in BASES:
+            continue
+        if kind.__module__ != module.__name__:
+            continue
+        if name in MUTANTS:
+            raise ValueError(f"two mutants are called {name}")
+        MUTANTS[name] = kind
+        KINDS[name] = module.__name__.rpartition(".")[2]
 
 # A clause that kills each mutant, in every framework. Trying all clauses takes minutes.
 KILLED_BY: dict[str, str] = json.loads(
@@ -26,4 +46,7 @@ KILLED_BY: dict[str, str] = json.loads(
 
 def mutant(kind: type[Correct], framework: str) -> Subject:
     """Put a mutant, or the correct one, into the form of a subject."""
-    return Subject(f"{kind.__name__} in {framework}", framework, kind(framework))
+    if issubclass(kind, layers.LayerMutant):
+        return subject(layers.layer(kind.__name__), framework, name=kind.__name__)
+    made = Subject(f"{kind.__name__} in {framework}", framework, kind(framework))
+    return dataclasses.replace(made, origin=made)

@@ -147,3 +147,106 @@ class SilentWithoutSource(Correct):
 
     def need(self, source):
         return source
+
+
+class MaskFollowsMemory(Correct):
+    """The mask is drawn as x lies in memory: a transposed x has another mask than its copy."""
+
+    frameworks = WITH_STATE
+
+    def in_training(self, x, p, source):
+        shape = tuple(x.shape)
+        if self.framework == "torch":
+            u = self.xp.empty_like(x, dtype=self.xp.float32).uniform_(generator=source)
+            return self.apply(x, self.keep(u, p), p)
+        order = sorted(range(len(shape)), key=lambda axis: -abs(x.strides[axis]))
+        u = self.backend.uniform(source, tuple(shape[axis] for axis in order))
+        return self.apply(x, self.keep(u.transpose(np.argsort(order)), p), p)
+
+
+class MaskFollowsOffset(Correct):
+    """Numbers are looked up by address: a view that starts further on has a shifted mask."""
+
+    frameworks = WITH_STATE
+
+    def in_training(self, x, p, source):
+        u = self.backend.uniform(source, tuple(x.shape))
+        if self.framework == "torch":
+            shift = x.storage_offset()
+        else:
+            base = x.base if x.base is not None else x
+            start = x.__array_interface__["data"][0] - base.__array_interface__["data"][0]
+            shift = start // x.itemsize
+        u = self.xp.roll(u.reshape(-1), shift).reshape(u.shape)
+        return self.apply(x, self.keep(u, p), p)
+
+
+class DefaultDtypeOfScale(Correct):
+    """The scale is a tensor of the default dtype, which may be float64."""
+
+    frameworks = ("torch",)
+
+    def apply(self, x, keep, p):
+        out = super().apply(x, keep, p)
+        wide = self.xp.get_default_dtype() == self.xp.float64
+        return out * self.xp.ones(1) if wide else out
+
+
+class DrawnInTheDefaultDtype(Correct):
+    """Uniform numbers of the default dtype: another default, another mask."""
+
+    frameworks = ("torch",)
+
+    def uniform(self, source, shape):
+        return self.xp.rand(shape, generator=source)
+
+
+class NativeBytesOnly(Correct):
+    """Bytes of the other order are read as if they were native."""
+
+    frameworks = ("numpy",)
+
+    def apply(self, x, keep, p):
+        return super().apply(x.view(x.dtype.newbyteorder("=")), keep, p)
+
+
+class BackwardsForwards(Correct):
+    """Negative strides are read from the front."""
+
+    frameworks = ("numpy",)
+
+    def apply(self, x, keep, p):
+        for axis, stride in enumerate(x.strides):
+            if stride < 0:
+                x = np.flip(x, axis)
+        return super().apply(x, keep, p)
+
+
+class WidenedByTheRate(Correct):
+    """A rate that is a scalar of NumPy makes doubles of everything."""
+
+    frameworks = ("numpy",)
+
+    def validate(self, x, p, training):
+        super().validate(x, p, training)
+        return p
+
+    def scalar(self, x, value):
+        return value if isinstance(value, np.float64) else super().scalar(x, value)
+
+
+class OffsetInPlace(Correct):
+    """From the third call on, and at small rates only, it works in place."""
+
+    frameworks = WITH_STATE
+    calls = 0
+
+    def apply(self, x, keep, p):
+        result = super().apply(x, keep, p)
+        self.calls += 1
+        if self.calls % 4 == 3 and p < 0.01 and int(np.prod(tuple(x.shape))) == 64:
+            if self.framework == "torch":
+                x.data.copy_(result.detach())
+            else:
+                x[...] = result
+        return result

@@ -21,6 +21,9 @@ class Correct:
         self.backend: Any = backend(framework)
         self.xp = self.backend.xp
 
+    def __reduce__(self) -> Any:
+        return type(self), (self.framework,)  # a module, such as xp, cannot be pickled
+
     def __call__(self, x: Any, p: Any, *, training: bool, **sources: Any) -> Any:
         source = sources.get(self.backend.source_name)
         p = self.validate(x, p, training)

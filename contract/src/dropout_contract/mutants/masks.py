@@ -63,16 +63,6 @@ class LastUnitKept(Correct):
         return (u >= p) | (position == position.max()) if 0 not in u.shape else u >= p
 
 
-class FewSeeds(Correct):
-    """Only 8 bits of the source reach the generator: there are 256 masks and no more."""
-
-    def uniform(self, source, shape):
-        number = self.xp.floor(256 * self.backend.uniform(source, ()))
-        if self.framework == "jax":
-            return self.backend.uniform(self.backend.jax.random.key(number.astype("uint32")), shape)
-        return self.backend.uniform(self.backend.source(int(number)), shape)
-
-
 class Blocks(Correct):
     """Units dropped in pairs, as DropBlock drops patches."""
 
@@ -239,3 +229,26 @@ class NoiseForMask(Correct):
     def in_training(self, x, p, source):
         noise = 1 + (p / (1 - p)) ** 0.5 * self.backend.normal(source, tuple(x.shape))
         return self.backend.cast(x * self.backend.cast(noise, x.dtype), x.dtype)
+
+
+class NegativeFromTheOtherEnd(Correct):
+    """An input that is negative throughout goes to another kernel, which keeps where u < 1 - p."""
+
+    def in_training(self, x, p, source):
+        u = self.uniform(source, tuple(x.shape))
+        other = self.xp.all((x < 0) & self.xp.isfinite(x)) if 0 not in x.shape else False
+        return self.apply(x, self.xp.where(self.xp.asarray(other), 1 - u, u) >= p, p)
+
+
+class SharedByRates(Correct):
+    """If the next call has another rate, it uses the numbers of this one: masks are nested."""
+
+    frameworks = WITH_STATE
+
+    def in_training(self, x, p, source):
+        u = self.uniform(source, tuple(x.shape))
+        known, rate, numbers = getattr(self, "last", (None, p, u))
+        if known is source and rate != p and numbers.shape == u.shape:
+            u = numbers
+        self.last = source, p, u
+        return self.apply(x, self.keep(u, p), p)

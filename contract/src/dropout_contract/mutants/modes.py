@@ -84,3 +84,36 @@ class MultipliesAtOne(Correct):
     def at_one(self, x, source):
         with np.errstate(all="ignore"):
             return x * 0
+
+
+class HighRatesStayOn(Correct):
+    """Rates above 0.9 are taken for noise that is wanted in evaluation, too."""
+
+    def in_evaluation(self, x, p, source):
+        return self.in_training(x, p, self.need(source)) if 0.9 < p < 1 else x
+
+
+class EvaluationCleansUp(Correct):
+    """NaN and infinities are replaced in evaluation, which hides where they come from."""
+
+    def in_evaluation(self, x, p, source):
+        return self.xp.nan_to_num(x) if p < 1 else x
+
+
+class WholeOneIsPerCent(Correct):
+    """A whole number is taken for per cent."""
+
+    def validate(self, x, p, training):
+        p = super().validate(x, p, training) if type(p) is not int or p != 1 else 0.01
+        return p
+
+
+class GreaterAtZeroIfGiven(Correct):
+    """At p = 0 a source that is given is used, with u > p."""
+
+    frameworks = ("jax",)
+
+    def at_zero(self, x, source):
+        if source is None:
+            return x
+        return self.apply(x, self.uniform(source, tuple(x.shape)) > 0, 0.0)

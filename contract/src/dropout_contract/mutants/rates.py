@@ -135,3 +135,24 @@ class SlightlyOff(Correct):
 
     def keep(self, u, p):
         return u >= p * 0.98
+
+
+class OneEntryOff(Correct):
+    """A table of thresholds for float32, with an error near 0.95."""
+
+    def in_training(self, x, p, source):
+        keep = self.uniform(source, tuple(x.shape)) >= (
+            p * 0.99 if "float32" in str(x.dtype) and 0.94 < p < 0.96 else p
+        )
+        return self.apply(x, keep, p)
+
+
+class HighRateSticks(Correct):
+    """For each shape, a threshold above 0.7 is kept for the calls that follow."""
+
+    def in_training(self, x, p, source):
+        kept = self.__dict__.setdefault("thresholds", {})
+        shape = tuple(x.shape)
+        if p > 0.7:
+            kept[shape] = p
+        return self.apply(x, self.uniform(source, shape) >= max(p, kept.get(shape, p)), p)

@@ -1,5 +1,7 @@
 """Mutants that scale what is kept, or do not, or touch what must stay as it is."""
 
+import numpy as np
+
 from dropout_contract.mutants.correct import Correct
 
 
@@ -95,3 +97,85 @@ class DroppedToNegative(Correct):
 
     def apply(self, x, keep, p):
         return self.xp.where(keep, super().apply(x, keep, p), self.scalar(x, -1.7581))
+
+
+class ScaledThereAndBack(Correct):
+    """x is divided by its largest size and multiplied again, which costs the last digit."""
+
+    def apply(self, x, keep, p):
+        third = self.scalar(x, 1 / 3)
+        finite = self.xp.where(self.xp.isfinite(x), (x * third) / third, x)
+        return super().apply(finite, keep, p)
+
+
+class SmallFlushed(Correct):
+    """Numbers below 1e-30 become 0, as in a library that flushes what is small."""
+
+    def apply(self, x, keep, p):
+        out = super().apply(x, keep, p)
+        return self.xp.where((abs(x) < 1e-30) & (x != 0), out * 0, out)
+
+
+class DoublesThroughSingles(Correct):
+    """float64 is computed in float32 for large layers, and cast back."""
+
+    def apply(self, x, keep, p):
+        if "64" in str(x.dtype) and x.shape and x.shape[0] >= 1024:
+            x = self.backend.cast(self.backend.cast(x, self.xp.float32), x.dtype)
+        return super().apply(x, keep, p)
+
+
+class LongDoublesThroughDoubles(Correct):
+    """Long doubles are computed as doubles."""
+
+    frameworks = ("numpy",)
+
+    def apply(self, x, keep, p):
+        return self.select(keep, (x.astype(np.float64) / (1 - p)).astype(x.dtype))
+
+
+class TrueIsOne(Correct):
+    """True is taken for the rate 1."""
+
+    def validate(self, x, p, training):
+        return super().validate(x, float(p) if isinstance(p, bool) else p, training)
+
+
+class ShiftedAtZero(Correct):
+    """At p = 0 large layers pass through a buffer of 16-bit floats."""
+
+    def at_zero(self, x, source):
+        if "float32" not in str(x.dtype) or int(np.prod(tuple(x.shape))) < 1024:
+            return x
+        return self.backend.cast(self.backend.cast(x, self.xp.float16), x.dtype)
+
+
+class TruncatedInEvaluation(Correct):
+    """Evaluation clips what is out of the range seen in training."""
+
+    def in_evaluation(self, x, p, source):
+        return self.xp.where(self.xp.isfinite(x), self.xp.clip(x, -9000, 9000), x)
+
+
+class ScaleOfSixDecimals(Correct):
+    """The scale is computed from the rate as a log prints it, in float32 only."""
+
+    def apply(self, x, keep, p):
+        return super().apply(x, keep, round(p, 6) if "float32" in str(x.dtype) else p)
+
+
+class CoarseScaleInHalf(Correct):
+    """A table of scales with one decimal serves the 16-bit dtypes."""
+
+    def apply(self, x, keep, p):
+        if "16" not in str(x.dtype):
+            return super().apply(x, keep, p)
+        return self.select(keep, x * self.scalar(x, round(1 / (1 - p), 1)))
+
+
+class SqueezesSingle(Correct):
+    """A result of one unit loses its axis."""
+
+    def in_training(self, x, p, source):
+        out = super().in_training(x, p, source)
+        return out.reshape(()) if tuple(x.shape) == (1,) else out

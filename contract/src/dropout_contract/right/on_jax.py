@@ -22,6 +22,14 @@ def plain_where(x: Array, p: float, *, training: bool, key: Any = None) -> Array
     return _select(x, jax.random.uniform(key, x.shape) >= p, p)
 
 
+def centred(x: Array, p: float, *, training: bool, key: Any = None) -> Array:
+    """Uniform numbers in [-1, 1)."""
+    if off(training, p):
+        return x
+    u = jax.random.uniform(key, x.shape, minval=-1.0, maxval=1.0)
+    return _select(x, u >= 2 * p - 1, p)
+
+
 def below_keep_rate(x: Array, p: float, *, training: bool, key: Any = None) -> Array:
     """Keeps where u < 1 - p."""
     if off(training, p):

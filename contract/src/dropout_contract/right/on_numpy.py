@@ -27,6 +27,21 @@ def single(x: Array, p: float, *, training: bool, rng: Any = None) -> Array:
     return x if off(training, p) else _select(x, rng.random(x.shape, dtype=np.float32) >= p, p)
 
 
+def spawned(x: Array, p: float, *, training: bool, rng: Any = None) -> Array:
+    """A child of the rng for each call."""
+    return x if off(training, p) else _select(x, rng.spawn(1)[0].random(x.shape) >= p, p)
+
+
+def until_it_fits(x: Array, p: float, *, training: bool, rng: Any = None) -> Array:
+    """Draws again what is exactly 0, for numbers in (0, 1)."""
+    if off(training, p):
+        return x
+    u = np.asarray(rng.random(x.shape))
+    while (u == 0).any():
+        u = np.where(u == 0, rng.random(x.shape), u)
+    return _select(x, u >= p, p)
+
+
 def below_keep_rate(x: Array, p: float, *, training: bool, rng: Any = None) -> Array:
     """Keeps where u < 1 - p."""
     return x if off(training, p) else _select(x, rng.random(x.shape) < 1 - p, p)

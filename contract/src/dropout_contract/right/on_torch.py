@@ -221,6 +221,25 @@ class LayerWithGenerator(nn.Module):
         return plain_where(h, self.rate, training=self.training, generator=self.random)
 
 
+class LayerAroundLayer(nn.Module):
+    """A layer whose randomness is in a part of it, out of reach."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate, self.inner = rate, LayerWithGenerator(rate)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.inner(h)
+
+
+def centred(x: Tensor, p: float, *, training: bool, generator: Generator | None = None) -> Tensor:
+    """Uniform numbers in [-1, 1)."""
+    if off(training, p):
+        return x
+    u = torch.empty(x.shape, dtype=torch.float32).uniform_(-1, 1, generator=generator)
+    return _select(x, u >= 2 * p - 1, p)
+
+
 def adapted(x: Tensor, p: float, *, training: bool, generator: Generator | None = None) -> Tensor:
     """An adapter of five lines around a function in another style."""
 
