@@ -228,6 +228,51 @@ def test_rates_near_0_and_1_are_checked_in_seconds_and_pass(p: float):
     assert report.ok, str(report)
 
 
+class HasNoMessage(Exception):  # noqa: N818 - on purpose
+    def __str__(self):
+        raise RuntimeError("no message")
+
+
+def has_no_message(x, p):
+    raise HasNoMessage
+
+
+class Unready:
+    @property
+    def p(self):
+        raise ValueError("not built yet")
+
+    def __call__(self, x):
+        return np.where(np.random.random(x.shape) >= 0.5, 2 * x, 0)
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        (has_no_message, "cannot be read"),
+        (Unready(), "not built yet"),
+        (on_torch.Layer.__new__(on_torch.Layer), "cannot tell the rate"),
+    ],
+)
+def test_hostile_subjects_get_one_line(what, says):
+    if isinstance(what, torch.nn.Module):
+        torch.nn.Module.__init__(what)
+    with pytest.raises(CannotCheck, match=says):
+        check(what, "torch" if isinstance(what, torch.nn.Module) else "numpy", only="values")
+
+
+def test_a_layer_s_own_rate_has_to_be_a_rate():
+    layer = on_torch.Layer(0.3)
+    layer.rate = layer.p = 5.0
+    with pytest.raises(CannotCheck, match=r"not in \[0, 1\]"):
+        check(layer, only="values")
+
+
+def test_the_framework_of_an_instance_is_guessed_from_its_class():
+    instance = type("Plain", (), {"rate": 0.3, "__call__": lambda self, x: np.asarray(x)})()
+    assert subject(instance).framework == "numpy"
+
+
 def test_randomness_that_nobody_can_set_is_not_called_wrong():
     report = check(on_torch.LayerAroundLayer, only=["values", "same_mask_for_the_same_source"])
     assert [result.outcome for result in report.results] == ["passed", "not applicable"]

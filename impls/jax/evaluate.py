@@ -42,7 +42,7 @@ def evaluate(model: MLP, images: Inputs, labels: Labels) -> tuple[float, float]:
     Returns:
         Mean loss, and the fraction of images classified correctly.
     """
-    model = nnx.merge(*nnx.split(model))  # DIFF mode: a copy changes its mode
+    model = nnx.merge(*nnx.split(model))  # DIFF mode: only a copy is switched
     model.eval()
     logits = model(images)
     loss, correct = cross_entropy(logits, labels), count_correct(logits, labels)

@@ -110,8 +110,11 @@ def _show(result: Result) -> None:
 
 
 def _list(flags: argparse.Namespace) -> int:
-    for clause in ORDERED:
-        print(f"{clause.tier:10}  {clause.name}: {clause.sentence}")
+    for statistical, title in ((False, "decided exactly:"), (True, "decided by counting:")):
+        print(title)
+        for clause in ORDERED:
+            if clause.statistical == statistical:
+                print(f"{clause.tier:10}  {clause.name}: {clause.sentence}")
     return 0
 
 

@@ -55,7 +55,7 @@ def _neighbours(run: Run, p: float, dtype: str, lags: range | tuple[int, ...]) -
 
 @clause(WRONG, statistical=True)
 def examples_and_channels_are_independent(run: Run) -> None:
-    """No axis of a batch shares its mask: examples, channels, rows and columns, wide rows too."""
+    """No two examples, channels, rows or columns share a mask, in wide arrays too."""
     (p,) = run.rates(0.4)
     n = _pairs(run, p)
     for axes in (2, 3, 4, 5):

@@ -35,7 +35,7 @@ def identity_at_zero(run: Run) -> None:
 
 @clause(WRONG)
 def threshold_is_the_rate(run: Run) -> None:
-    """Where the contract can choose the numbers drawn: below p a unit is dropped, above it kept."""
+    """Where the contract can choose the numbers drawn: dropped and kept part at p, or at 1 - p."""
     # Each rate is decided by itself: a program may use u >= p for some rates, u < 1 - p, which is
     # as good, for others, and no uniform numbers at all for the rest.
     decided = False
@@ -63,7 +63,9 @@ def _kept(run: Run, p: float, uniform: float) -> bool | None:
     None if the answer would mean nothing: the program does not draw one uniform number for each
     unit, or cannot take these.
     """
-    units = 61  # a shape that no other clause uses: jax.jit keeps what it traced here
+    # So many that they agree only if the numbers decide. And a shape that no other clause uses:
+    # jax.jit keeps what it traced here.
+    units = 16381
     with run.backend.uniforms_are(uniform) as drawn:
         try:
             mask = run.keep((units,), p)
@@ -126,7 +128,7 @@ def identity_in_evaluation(run: Run) -> None:
 
 @clause(WRONG)
 def input_unchanged(run: Run) -> None:
-    """The input is not modified: at any rate, in any mode, by the fourth call or its gradient."""
+    """The input is not modified: at any rate, in any mode, by four calls and a gradient."""
     if run.backend.name == "jax":
         raise NotApplicable("arrays of JAX are never written to")
     rates = run.rates(0.0, 0.001, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.999)

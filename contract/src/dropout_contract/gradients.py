@@ -15,7 +15,7 @@ GRADIENTS = 5000  # units where several calls or passes are made: enough for a k
 
 @clause(WRONG)
 def gradient_is_that_of_the_mask(run: Run) -> None:
-    """The gradient is the incoming one where the forward pass kept, over 1 - p, also at x = 0."""
+    """The gradient is the incoming one / (1 - p) where a unit was kept, else 0, also at x = 0."""
     run.needs_gradient()
     for p in run.rates(0.2, 0.5, 0.9):
         for zero in (False, True):

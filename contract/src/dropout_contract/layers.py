@@ -57,8 +57,13 @@ def layer_subject(what: Any, framework: str, name: str, p: float | None) -> Subj
 
 def _rate(layer: Any, name: str, given: float | None) -> float:
     for attribute in RATE_ATTRIBUTES:
-        value = getattr(layer, attribute, None)
+        try:
+            value = getattr(layer, attribute, None)
+        except Exception as error:
+            raise CannotCheck(f"reading {attribute} of {name} raised {error!r}") from error
         if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+            if not 0 <= value <= 1:
+                raise CannotCheck(f"{name} has {attribute} = {value}, which is not in [0, 1]")
             if given not in (None, value):
                 raise CannotCheck(f"{name} has {attribute} = {value}, not {given}")
             return float(value)

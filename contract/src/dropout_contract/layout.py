@@ -222,6 +222,7 @@ def zeros_keep_their_sign(run: Run) -> None:
     (p,) = run.rates(0.5)
     seed = run.new_seed()
     kept = run.keep((256,), p, seed=seed)
-    for value, what in ((-0.0, "x = -0.0"), (-1.0, "x = -1")):
-        negative = np.signbit(run(np.full(256, value), p, seed=seed))
-        same(negative, kept, f"where the result has a minus sign, {what}")
+    numbers = run.numbers(256)
+    for x, what in ((np.full(256, -0.0), "x = -0.0"), (numbers, "x of both signs")):
+        minus = np.signbit(run(x, p, seed=seed))
+        same(minus, kept & np.signbit(x), f"where the result has a minus sign, {what}")

@@ -37,7 +37,7 @@ def mask_does_not_depend_on_the_input(run: Run) -> None:
 
 @clause(WRONG)
 def same_mask_for_the_same_source(run: Run) -> None:
-    """The mask is a function of the source, the shape and p: what came before leaves nothing."""
+    """The mask is a function of the source, the shape and p: earlier calls do not matter."""
     (p,) = run.rates(0.5)
     seed = run.new_seed()
     first = run.keep((UNITS,), p, seed=seed)
@@ -71,7 +71,7 @@ def a_source_put_back_repeats_itself(run: Run) -> None:
 
 @clause(WRONG)
 def every_bit_of_the_source_counts(run: Run) -> None:
-    """A seed or key in which one bit is another gives another mask."""
+    """A seed or key with one bit changed gives another mask."""
     run.needs_replay()
     (p,) = run.rates(0.5)
     bits = run.backend.bits if run.subject.takes_source else 32
@@ -104,7 +104,7 @@ def _keys_of_four_words(run: Run, p: float) -> None:
 
 @clause(WRONG)
 def result_is_not_overwritten(run: Run) -> None:
-    """A result stays what it was when other calls are made: of its shape or not, in any mode."""
+    """A result is not overwritten by later calls, of the same shape or another, in any mode."""
     (p,) = run.rates(0.5)
     shapes = [(64,), (64,), (8, 8), (64,), (32,), (64,)]
     kept: list[tuple[Any, np.ndarray]] = []

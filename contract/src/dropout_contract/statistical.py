@@ -57,6 +57,13 @@ def _blocks(run: Run) -> None:
     kept = run.keep((blocks * size,), p).reshape(blocks, size).sum(1)
     hits = (abs(kept - middle) <= near).sum()
     run.budget.check(hits, blocks, rate, f"blocks of {size} units with {middle} +- {near} kept")
+    # Nor is the number the same in blocks that follow one another, as if one were shuffled.
+    mask = run.keep((2**22,), p)
+    for size in (2**12, 2**15, 2**18):
+        kept = mask.reshape(-1, 2, size).sum(2)
+        equal = float((scipy.stats.binom.pmf(np.arange(size + 1), size, p) ** 2).sum())
+        hits = int((kept[:, 0] == kept[:, 1]).sum())
+        run.budget.check(hits, len(kept), equal, f"pairs of blocks of {size} with the same number")
 
 
 def _usual(n: int, p: float) -> tuple[int, float]:
@@ -110,7 +117,7 @@ def small_inputs_are_no_exception(run: Run) -> None:
 
 @clause(FRAGILE, statistical=True)
 def large_inputs_are_no_exception(run: Run) -> None:
-    """Beyond unit 2**24, where float32 cannot count, units have the same rate, and are free."""
+    """Beyond unit 2**24, where float32 cannot count, units have the rate and are independent."""
     (p,) = run.rates(0.5)
     n = run.size(2 * p * (1 - p), 0.1 * 2 * p * (1 - p))
     mask = run.keep((LARGE + n,), p)

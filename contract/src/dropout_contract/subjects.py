@@ -149,7 +149,10 @@ def raised() -> Iterator[None]:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # sys.exit(0) or pytest.skip() in a subject is no verdict
-        text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())  # without colours
+        try:
+            text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())  # without colours
+        except Exception:
+            text = "(its message cannot be read)"
         text = text if len(text) <= 160 else text[:157] + "..."
         raise Raised(f"it raised {type(error).__name__}: {text}") from error
 
@@ -289,11 +292,9 @@ def guess(what: Any, name: str) -> str:
             return importlib.import_module("keras").backend.backend()
         if package in PACKAGES:
             return PACKAGES[package]
-    functions = [
-        member
-        for member in (vars(what).values() if inspect.isclass(what) else [_innermost(what)])
-        if inspect.isfunction(member)
-    ]
+    function = _innermost(what)
+    members = [function] if inspect.isfunction(function) else vars(kind).values()
+    functions = [member for member in members if inspect.isfunction(member)]
     by_argument = {
         ARGUMENTS[argument]
         for function in functions

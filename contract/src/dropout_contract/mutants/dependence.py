@@ -245,3 +245,15 @@ class EchoSixBack(Correct):
                                blocks[:, 6:])  # fmt: skip
         blocks = self.xp.concatenate([blocks[:, :6], echoed], 1).reshape(-1)
         return self.xp.concatenate([blocks, u[whole:]]).reshape(shape)
+
+
+class BlocksShuffled(Arranged):
+    """Beyond 2**18 units, each block is the first one in another order: counts are the same."""
+
+    def arrange(self, u, n, shape):
+        size = 2**18
+        if n < 2 * size:
+            return u
+        first, drawn = u[:size], u[size : n // size * size].reshape(-1, size)
+        shuffled = first[self.xp.argsort(drawn, -1)].reshape(-1)
+        return self.xp.concatenate([first, shuffled, u[n // size * size :]])

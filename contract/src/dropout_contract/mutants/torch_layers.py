@@ -1,5 +1,6 @@
 """The layers that `layers.py` describes. They stand apart, because PyTorch may be missing."""
 
+import weakref
 from typing import Any, ClassVar
 
 import torch
@@ -129,10 +130,10 @@ class OneMaskForAllLayers(Right):
             return super().drop(x, p, training)
         # Each layer draws its own mask, except that the one drawn last serves the next layer.
         known: Any = self.masks.get((tuple(x.shape), p))
-        others = known is not None and known[0] is not self
+        others = known is not None and known[0]() not in (None, self)
         DROPOUT.validate(x, p, training)
         keep = known[1] if others else DROPOUT.uniform(None, x.shape) >= p
-        self.masks[tuple(x.shape), p] = self, keep
+        self.masks[tuple(x.shape), p] = weakref.ref(self), keep
         return DROPOUT.apply(x, keep, p)
 
 

@@ -226,7 +226,7 @@ class LayerAroundLayer(nn.Module):
 
     def __init__(self, rate: float) -> None:
         super().__init__()
-        self.rate, self.inner = rate, LayerWithGenerator(rate)
+        self.inner = LayerWithGenerator(rate)
 
     def forward(self, h: Tensor) -> Tensor:
         return self.inner(h)
