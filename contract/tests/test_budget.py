@@ -70,7 +70,10 @@ def test_a_run_stays_within_its_budget():
 
 def test_whole_runs_raise_no_more_false_alarms_than_promised():
     # `dropout-contract selftest --alarms 100` does the same with more runs.
+    slow = ("no_part_comes_again", "triples_are_independent", "calls_share_no_part",
+            "large_inputs_are_no_exception")  # fmt: skip
+    clauses = tuple(c for c in ORDERED if c.statistical and c.name not in slow)
     runs = 4
-    found, bound = alarms(runs, expected=0.01)
-    assert bound < 0.02
+    found, bound = alarms(runs, expected=0.01, clauses=clauses)
+    assert 0.005 < bound < 0.02
     assert found <= scipy.stats.binom.isf(1e-6, runs, bound)

@@ -1,6 +1,6 @@
 """The contract tested on itself: wrong dropouts are found, and right ones pass."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from dropout_contract.backends import backend
 from dropout_contract.budget import MOST_TESTS, Budget
@@ -10,7 +10,7 @@ from dropout_contract.mutants import KILLED_BY, MUTANTS, mutant
 from dropout_contract.mutants.correct import Correct
 from dropout_contract.report import Result
 from dropout_contract.right import right_designs
-from dropout_contract.run import CONVENTION
+from dropout_contract.run import CONVENTION, Clause
 from dropout_contract.subjects import Raised
 
 
@@ -35,7 +35,9 @@ def _result(kind: type[Correct], framework: str, clause: str) -> Result:
         return run_clause(subject, CLAUSES[clause], 1, Budget())
 
 
-def alarms(runs: int, expected: float = 0.3) -> tuple[int, float]:
+def alarms(
+    runs: int, expected: float = 0.3, clauses: tuple[Clause, ...] = ORDERED
+) -> tuple[int, float]:
     """Count the false alarms of whole runs, with a false-alarm rate that is large enough to count.
 
     Every clause is run on a right dropout in NumPy, the fastest framework, with a new seed each
@@ -45,28 +47,35 @@ def alarms(runs: int, expected: float = 0.3) -> tuple[int, float]:
     Args:
         runs: how many runs to make. Each takes seconds.
         expected: the bound for one run.
+        clauses: what a run consists of.
 
     Returns:
         In how many of the runs a clause deviated, and the mean of the bounds.
     """
     design = right_designs("numpy")["plain_where"]
     counted = Budget()
-    for clause in ORDERED:
+    for clause in clauses:
         run_clause(design, clause, 0, counted)
     rate = expected / counted.tests * MOST_TESTS
     found, bounds = 0, 0.0
     for seed in range(runs):
         budget = Budget(rate)
-        outcomes = {run_clause(design, clause, seed, budget).outcome for clause in ORDERED
+        outcomes = {run_clause(design, clause, seed, budget).outcome for clause in clauses
                     if clause.tier != CONVENTION}  # fmt: skip
         found += "deviates" in outcomes
         bounds += budget.tests * budget.alpha / runs
     return found, bounds
 
 
-def selftest(framework: str, *, right: bool, say: Callable[[str], None]) -> bool:
-    """Try every mutant of a framework, and if asked every right design. Say what came out."""
-    kinds = {name: kind for name, kind in MUTANTS.items() if framework in kind.frameworks}
+def selftest(
+    framework: str,
+    *,
+    right: bool,
+    say: Callable[[str], None],
+    names: Iterable[str] = tuple(MUTANTS),
+) -> bool:
+    """Try the mutants of a framework, and if asked every right design. Say what came out."""
+    kinds = {name: MUTANTS[name] for name in names if framework in MUTANTS[name].frameworks}
     with backend(framework).quick_compilation():
         missed = [
             name for name, kind in kinds.items() if not found_by(kind, framework, KILLED_BY[name])
