@@ -148,22 +148,18 @@ class MirroredLayers(CorrectNetwork):
         if p == self.p1:
             self.first = u
         else:
-            u = self.dropout.xp.flip(self.first, (1,))
+            u = self.again(self.first)
         return self.dropout.apply(x, self.dropout.keep(u, p), p)
 
+    def again(self, u):
+        return self.dropout.xp.flip(u, (1,))
 
-class ComplementaryLayers(CorrectNetwork):
+
+class ComplementaryLayers(MirroredLayers):
     """The second layer has 1 - u of the first: what one drops the other keeps."""
 
-    def drop(self, x, p, training, source):
-        if not training:
-            return x
-        u = self.dropout.uniform(source, tuple(x.shape))
-        if p == self.p1:
-            self.first = u
-        else:
-            u = 1 - self.first
-        return self.dropout.apply(x, self.dropout.keep(u, p), p)
+    def again(self, u):
+        return 1 - u
 
 
 class OffAtBatchSizeOne(CorrectNetwork):
@@ -173,4 +169,6 @@ class OffAtBatchSizeOne(CorrectNetwork):
         return super().drop(x, p, training and x.shape[0] > 1, source)
 
 
-NETWORK_MUTANTS = {kind.__name__: kind for kind in CorrectNetwork.__subclasses__()}
+NETWORK_MUTANTS = {
+    kind.__name__: kind for kind in (*CorrectNetwork.__subclasses__(), ComplementaryLayers)
+}

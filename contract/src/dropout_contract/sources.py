@@ -254,14 +254,14 @@ def same_mask_in_another_process(run: Run) -> None:
     """The same source gives the same mask in another process, where Python hashes differently."""
     (p,) = run.rates(0.5)
     seed = run.new_seed()
+    origin = run.subject.origin
+    # What is defined in the file that is being run has another name there.
+    if origin is None or getattr(origin, "__module__", "") == "__main__":
+        raise NotApplicable("another process cannot import it")
     try:
-        # A function of the file that is being run has another name there.
-        require_name = getattr(run.subject.origin, "__module__", "") != "__main__"
-        what = pickle.dumps(run.subject.origin)
+        what = pickle.dumps(origin)
     except Exception as error:
         raise NotApplicable("another process cannot import it") from error
-    if run.subject.origin is None or not require_name:
-        raise NotApplicable("another process cannot import it")
     given = (sys.path, what, run.subject.framework, run.subject.p, p, seed)
     child = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", IN_ANOTHER_PROCESS],

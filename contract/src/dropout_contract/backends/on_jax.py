@@ -33,6 +33,11 @@ class Framework(Backend):
         """Make a key from its words, as uint32."""
         return self.jax.random.wrap_key_data(self.jax.numpy.asarray(words), impl=kind)
 
+    def words(self, key: Any) -> Any:
+        """Return the words of a key, which may be raw, that is these words already."""
+        typed = self.jax.numpy.issubdtype(key.dtype, self.jax.dtypes.prng_key)
+        return self.jax.random.key_data(key) if typed else key
+
     def source_of_bits(self, number: int) -> Any:
         words = np.array([number >> 32, number % 2**32], np.uint32)
         return self.key(words)

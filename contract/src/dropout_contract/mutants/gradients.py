@@ -326,29 +326,16 @@ class OneMaskUnderJaxVmap(Correct):
 
         @draw.def_vmap
         def _(size, batched, data):
-            u = self.backend.uniform(jax.random.wrap_key_data(data[0]), shape)
-            return self.xp.broadcast_to(u, (size, *shape)), True
+            return self.rows(jax.random.wrap_key_data(data[0]), size, shape), True
 
-        typed = "key" in str(source.dtype)
-        return draw(jax.random.key_data(source) if typed else source)
+        return draw(self.backend.words(source))
+
+    def rows(self, key, size, shape):
+        return self.xp.broadcast_to(self.backend.uniform(key, shape), (size, *shape))
 
 
-class OtherMasksUnderVmap(Correct):
-    """Under vmap in JAX, rows are numbered, and their masks are not those of plain calls."""
+class OtherMasksUnderVmap(OneMaskUnderJaxVmap):
+    """Under vmap in JAX, rows are drawn together, and their masks are not those of plain calls."""
 
-    frameworks = ("jax",)
-
-    def uniform(self, source, shape):
-        jax = self.backend.jax
-
-        @jax.custom_batching.custom_vmap
-        def draw(data):
-            return self.backend.uniform(jax.random.wrap_key_data(data), shape)
-
-        @draw.def_vmap
-        def _(size, batched, data):
-            u = self.backend.uniform(jax.random.wrap_key_data(data[0]), (size, *shape))
-            return u, True
-
-        typed = "key" in str(source.dtype)
-        return draw(jax.random.key_data(source) if typed else source)
+    def rows(self, key, size, shape):
+        return self.backend.uniform(key, (size, *shape))

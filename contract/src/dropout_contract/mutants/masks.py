@@ -164,24 +164,6 @@ class MaskFollowsInput(Correct):
         return super().apply(x, keep | (abs(x) > 1e20), p)
 
 
-class StreamMovesOnByOne(Correct):
-    """An offset that advances by one instead of by the size of the draw."""
-
-    frameworks = WITH_STATE
-
-    def uniform(self, source, shape):
-        if self.framework == "torch":
-            state = source.get_state()
-            u = self.backend.uniform(source, shape)
-            source.set_state(state)
-        else:
-            state = source.bit_generator.state
-            u = self.backend.uniform(source, shape)
-            source.bit_generator.state = state
-        self.backend.uniform(source, (2,))
-        return u
-
-
 class LockedInTime(Correct):
     """Variational dropout of (batch, time, feature) where plain dropout is meant."""
 

@@ -1,7 +1,5 @@
 """Mutants that use too little of their source, or remember what came before."""
 
-import threading
-
 import numpy as np
 
 from dropout_contract.mutants.correct import WITH_STATE, Correct
@@ -39,7 +37,7 @@ class SecondWordIgnored(Correct):
 
     def uniform(self, source, shape):
         random = self.backend.jax.random
-        data = random.key_data(source) if "key" in str(source.dtype) else source
+        data = self.backend.words(source)
         return self.backend.uniform(random.key(data[self.word]), shape)
 
 
@@ -56,7 +54,7 @@ class WordsAdded(Correct):
 
     def uniform(self, source, shape):
         random = self.backend.jax.random
-        data = random.key_data(source) if "key" in str(source.dtype) else source
+        data = self.backend.words(source)
         return self.backend.uniform(random.key(data[0] + data[1]), shape)
 
 
@@ -77,8 +75,8 @@ class KeyPlusPosition(Correct):
     frameworks = ("jax",)
 
     def uniform(self, source, shape):
-        random, xp = self.backend.jax.random, self.xp
-        data = random.key_data(source) if "key" in str(source.dtype) else source
+        xp = self.xp
+        data = self.backend.words(source)
         bits = data[1] + xp.arange(int(np.prod(shape)), dtype=xp.uint32)
         for factor in (0x85EBCA6B, 0xC2B2AE35):  # the finalizer of MurmurHash3
             bits = (bits ^ (bits >> 16) ^ data[0]) * xp.uint32(factor)
@@ -150,7 +148,6 @@ class SharedScratch(Correct):
     """Uniform numbers are drawn into one buffer, which threads overwrite for each other."""
 
     frameworks = WITH_STATE
-    buffers: dict[tuple[int, ...], np.ndarray]
 
     def in_training(self, x, p, source):
         buffers = self.__dict__.setdefault("buffers", {})
@@ -232,36 +229,39 @@ class OneGeneratorForTheProcess(Correct):
         return self.first
 
 
-class LockedAndCounted(Correct):
+class CountsCalls(Correct):
     """A counter of calls is mixed into the numbers: the source alone says too little."""
 
     frameworks = WITH_STATE
-    lock = threading.Lock()
     calls = 0
 
     def uniform(self, source, shape):
-        with self.lock:
-            self.calls += 1
-        u = self.backend.uniform(source, (*shape,))
-        return (u + (self.calls % 2) * 0.5) % 1
+        self.calls += 1
+        return (self.backend.uniform(source, shape) + (self.calls % 2) * 0.5) % 1
 
 
-class MovesOnByHalf(Correct):
-    """The stream moves on by half of what was drawn: the next call starts in the middle."""
+class StreamMovesOnByOne(Correct):
+    """An offset that advances by one instead of by the size of the draw."""
 
     frameworks = WITH_STATE
 
     def uniform(self, source, shape):
-        if self.framework == "torch":
-            state = source.get_state()
-            u = self.backend.uniform(source, shape)
-            source.set_state(state)
-        else:
-            state = source.bit_generator.state
-            u = self.backend.uniform(source, shape)
-            source.bit_generator.state = state
-        self.backend.uniform(source, (max(2, int(np.prod(shape)) // 2 // 2 * 2),))
+        sources = {self.backend.source_name: source}
+        state = self.backend.saved(sources)
+        u = self.backend.uniform(source, shape)
+        self.backend.put_back(sources, state)
+        self.backend.uniform(source, (self.moves_on_by(int(np.prod(shape))),))
         return u
+
+    def moves_on_by(self, n):
+        return 2
+
+
+class MovesOnByHalf(StreamMovesOnByOne):
+    """The stream moves on by half of what was drawn: the next call starts in the middle."""
+
+    def moves_on_by(self, n):
+        return max(2, n // 4 * 2)
 
 
 class TopBitsIgnored(Correct):
@@ -271,7 +271,7 @@ class TopBitsIgnored(Correct):
 
     def uniform(self, source, shape):
         random = self.backend.jax.random
-        data = random.key_data(source) if "key" in str(source.dtype) else source
+        data = self.backend.words(source)
         data = data & self.xp.uint32(0x7FFFFFFF)
         return self.backend.uniform(random.wrap_key_data(data), shape)
 
