@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 FRAMEWORKS = ("torch", "jax", "numpy")
 TWINS = {
     "dropout": FRAMEWORKS,
+    "noise": FRAMEWORKS,
     "mlp": FRAMEWORKS,
     "evaluate": FRAMEWORKS,
     "train": ("torch", "jax"),
@@ -59,7 +60,8 @@ def headings(node: ast.AST) -> list[str]:
 def test_twins_have_the_same_names_arguments_and_docstrings(twin: str, impl: str):
     ours, theirs = functions(tree("torch", twin)), functions(tree(impl, twin))
     if impl == "numpy":  # it has no layers, only the function
-        ours = {name: node for name, node in ours.items() if name.split(".")[0] != "Dropout"}
+        layers = ("Dropout", "Noise")
+        ours = {name: node for name, node in ours.items() if name.split(".")[0] not in layers}
     theirs.pop("compiled_code_on_disk", None)  # PyTorch compiles nothing
     assert list(theirs) == list(ours)
     for name, node in ours.items():

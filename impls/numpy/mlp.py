@@ -4,7 +4,7 @@ The network is explained in impls/torch/mlp.py. The difference: the linear maps 
 written out, `training` is an argument of the call, and there is no gradient.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -32,6 +32,7 @@ class MLP:
         p1: float = 0.2,
         p2: float = 0.5,
         *,
+        noise: Callable[..., ndarray] = dropout,
         seed: int = 0,
         dtype: str = "float32",
     ) -> None:
@@ -40,12 +41,14 @@ class MLP:
         Args:
             inputs, hidden_1, hidden_2, outputs: sizes of the layers.
             p1, p2: probabilities of dropping a unit of the first and second hidden layer.
+            noise: `dropout`, or a function that is called like it (impls/numpy/noise.py).
             seed: seed of the initial weights, see shared/randomness.py.
             dtype: dtype of the weights, float32 or float64.
         """
         check_probability(p1)
         check_probability(p2)
         self.p1, self.p2 = float(p1), float(p2)
+        self.noise = noise
         sizes = (inputs, hidden_1, hidden_2, outputs)
         self.set_weights(initial_weights(*sizes, seed=seed, dtype=dtype))
 
@@ -87,7 +90,7 @@ class MLP:
     ) -> ndarray:
         if training and keep is not None:
             return apply_keep(x, keep, p)
-        return dropout(x, p, training=training, rng=rng)
+        return self.noise(x, p, training=training, rng=rng)
 
     def _linear(self, layer: int, x: ndarray) -> ndarray:
         return x @ self._weights[f"linear_{layer}.weight"].T + self._weights[f"linear_{layer}.bias"]

@@ -6,7 +6,7 @@ Each hidden layer is a linear map, ReLU, and dropout, with less dropout near the
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ class MLP(nn.Module):
         p1: float = 0.2,
         p2: float = 0.5,
         *,
+        noise: Callable[[float], nn.Module] = Dropout,
         seed: int = 0,
         dtype: str = "float32",
     ) -> None:
@@ -42,6 +43,7 @@ class MLP(nn.Module):
         Args:
             inputs, hidden_1, hidden_2, outputs: sizes of the layers.
             p1, p2: probabilities of dropping a unit of the first and second hidden layer.
+            noise: makes the two dropout layers, each from its rate. Or other noise (noise.py).
             seed: seed of the initial weights, see shared/randomness.py.
             dtype: dtype of the weights, float32 or float64.
         """
@@ -51,8 +53,8 @@ class MLP(nn.Module):
         self.linear_1 = linear(inputs, hidden_1)
         self.linear_2 = linear(hidden_1, hidden_2)
         self.linear_3 = linear(hidden_2, outputs)
-        self.dropout_1 = Dropout(p1)
-        self.dropout_2 = Dropout(p2)
+        self.dropout_1 = noise(p1)
+        self.dropout_2 = noise(p2)
         sizes = (inputs, hidden_1, hidden_2, outputs)
         self.set_weights(initial_weights(*sizes, seed=seed, dtype=dtype))
 
