@@ -1,5 +1,7 @@
 """Mutants that use too little of their source, or remember what came before."""
 
+import threading
+
 import numpy as np
 
 from dropout_contract.mutants.correct import WITH_STATE, Correct
@@ -160,18 +162,18 @@ class SharedScratch(Correct):
 
 
 class OwnBufferReused(Correct):
-    """Three output buffers in turn, so that a result lives for two calls more."""
+    """Each thread has three output buffers in turn, so that a result lives for two calls more."""
 
     frameworks = WITH_STATE
+    buffers = threading.local()
 
     def apply(self, x, keep, p):
         out = super().apply(x, keep, p)
         if getattr(out, "requires_grad", False):
             return out
         self.turn = (getattr(self, "turn", 0) + 1) % 3
-        buffers = self.__dict__.setdefault("buffers", {})
         where = (self.turn, tuple(x.shape), str(x.dtype), str(getattr(x, "strides", "")))
-        buffer = buffers.setdefault(where, self.xp.empty_like(out))
+        buffer = self.buffers.__dict__.setdefault(where, self.xp.empty_like(out))
         buffer[...] = out
         return buffer
 
@@ -298,3 +300,14 @@ class DrawsGloballyToo(Correct):
     def uniform(self, source, shape):
         self.backend.global_uniform((1,))
         return self.backend.uniform(source, shape)
+
+
+class OneBitIgnored(Correct):
+    """One bit in the middle of a key is lost."""
+
+    frameworks = ("jax",)
+
+    def uniform(self, source, shape):
+        data = self.backend.words(source)
+        lost = self.xp.zeros_like(data).at[0].set(1 << 17)
+        return self.backend.uniform(self.backend.jax.random.wrap_key_data(data & ~lost), shape)
