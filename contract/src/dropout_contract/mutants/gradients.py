@@ -220,6 +220,38 @@ class ForwardModeUnscaled(Correct):
         return masked(x)
 
 
+class TangentUnscaled(Correct):
+    """In PyTorch: an autograd.Function whose forward mode, the jvp, forgets the scale."""
+
+    frameworks = ("torch",)
+
+    def apply(self, x, keep, p):
+        select = self.select
+
+        class Written(self.xp.autograd.Function):
+            generate_vmap_rule = True
+
+            @staticmethod
+            def forward(x, keep, scale):
+                return select(keep, x / (1 - p))
+
+            @staticmethod
+            def setup_context(ctx, inputs, output):
+                ctx.save_for_backward(inputs[1])
+                ctx.save_for_forward(inputs[1])
+                ctx.scale = inputs[2]
+
+            @staticmethod
+            def backward(ctx, gradient):
+                return select(ctx.saved_tensors[0], gradient * ctx.scale), None, None
+
+            @staticmethod
+            def jvp(ctx, tangent, *_):
+                return select(ctx.saved_tensors[0], tangent)
+
+        return Written.apply(x, keep, 1 / (1 - p))
+
+
 class ResidualOverwritten(Correct):
     """Works in place on what is no leaf, so that h + dropout(h) adds the result to itself."""
 
