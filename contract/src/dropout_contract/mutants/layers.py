@@ -25,6 +25,10 @@ class ScaleAtConstruction(LayerMutant):
     """1 / (1 - p) is computed in the constructor: a changed rate has the old scale."""
 
 
+class RateInTheDtypeOfTheModel(LayerMutant):
+    """The rate is a buffer, which a cast of the model to bfloat16 rounds for good."""
+
+
 class EvalOnlyByHand(LayerMutant):
     """eval() is overridden, but a model switches its parts by train(False)."""
 

@@ -172,8 +172,8 @@ class OwnBufferReused(Correct):
         if getattr(out, "requires_grad", False):
             return out
         self.turn = (getattr(self, "turn", 0) + 1) % 3
-        where = (self.turn, tuple(x.shape), str(x.dtype), str(getattr(x, "strides", "")))
-        buffer = self.buffers.__dict__.setdefault(where, self.xp.empty_like(out))
+        where = f"{self.turn} {tuple(x.shape)} {x.dtype} {getattr(x, 'strides', '')}"
+        buffer = vars(self.buffers).setdefault(where, self.xp.empty_like(out))
         buffer[...] = out
         return buffer
 

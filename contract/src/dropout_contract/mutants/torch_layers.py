@@ -62,6 +62,23 @@ class ScaleAtConstruction(Right):
         return DROPOUT.select(out.detach() != 0, x * self.scale)
 
 
+class RateInTheDtypeOfTheModel(Right):
+    """The rate is a buffer, which a cast of the model to bfloat16 rounds for good."""
+
+    rate: torch.Tensor
+
+    def __init__(self, p: float = 0.5) -> None:
+        nn.Module.__init__(self)
+        DROPOUT.validate(torch.zeros(1), p, True)
+        rate = torch.tensor(float(p), dtype=torch.float64)
+        self.register_buffer("rate", rate, persistent=False)
+
+    def forward(self, x: Any) -> Any:
+        return self.drop(x, float(self.rate), self.training)
+
+    p = property(lambda self: float(self.rate), lambda self, p: self.rate.fill_(p))
+
+
 class OwnFlag(Right):
     """A right layer with a flag of its own."""
 
