@@ -1,0 +1,83 @@
+"""The exercises of the article, answered.
+
+python -m experiments list
+python -m experiments NAME
+python -m experiments all
+"""
+
+import dataclasses
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Literal
+
+import tyro
+
+from experiments import report
+from experiments.exercises import EXERCISES
+from experiments.runs import Store, Study
+from shared.checks import InputError
+from shared.cli import one_line_errors, parse
+
+QUICK_FOLDER = Path("runs/exercises-quick")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExerciseConfig:
+    """Answer the article's exercises: train networks, compare them, and write a page for each."""
+
+    name: Annotated[str, tyro.conf.Positional]
+    """An exercise, or list to name them, or all."""
+    framework: Literal["torch", "jax", "both"] = "both"
+    """In which framework to train."""
+    seeds: int = 5
+    """How many seeds each setting is run with: 0, 1, ..."""
+    quick: bool = False
+    """A look at tiny networks, in seconds, to see that everything works."""
+    processes: int = 2
+    """How many networks to train at the same time. 0 trains in the process of the command."""
+    out: Path = Path("docs/exercises")
+    """Folder for pages, figures, numbers, and runs.jsonl. With --quick: runs/exercises-quick."""
+
+    def __post_init__(self) -> None:
+        if self.name not in ("list", "all", *EXERCISES):
+            raise InputError(f"no exercise {self.name!r}. There are: {', '.join(EXERCISES)}")
+        if not 2 <= self.seeds <= 10_000:
+            raise InputError(f"seeds must be in 2 ... 10000, got {self.seeds}")
+        if not 0 <= self.processes <= 1024:
+            raise InputError(f"processes must be in 0 ... 1024, got {self.processes}")
+
+
+def exercise(name: str) -> ModuleType:
+    """Return the module of an exercise."""
+    return importlib.import_module(f"experiments.exercises.{name}")
+
+
+def main() -> None:
+    """Read the command line, and answer."""
+    with one_line_errors():
+        config = parse(ExerciseConfig, "experiments")
+        if config.name == "list":
+            for name in EXERCISES:
+                print(f"{name:13}{exercise(name).QUESTION}")
+            return
+        out = config.out
+        if config.quick and out == ExerciseConfig.out:
+            out = QUICK_FOLDER
+        study = Study(
+            Store(out / "runs.jsonl"),
+            ("torch", "jax") if config.framework == "both" else (config.framework,),
+            config.seeds,
+            config.quick,
+            config.processes,
+        )
+        for name in EXERCISES if config.name == "all" else (config.name,):
+            module = exercise(name)
+            numbers = report.run(module, study)
+            path = report.write(module, numbers, out)
+            print(f"{report.title_of(module)}\n\n{module.answer(numbers['results']).text}\n")
+            print(f"wrote {path}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Exercise 1: which rate in which layer.
+
+Source: Srivastava et al., JMLR 15 (2014), section 7.3 and figure 9: n fixed, n (1 - p) fixed.
+"""
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from experiments.paired import each, interval, paired, percent, signs, verdict
+from experiments.report import Answer, Row
+from experiments.runs import Setting, Study, last
+
+QUESTION = "What if the rates of the two layers change, and what if they are swapped?"
+
+SMALL = Setting(images=10_000, epochs=30)
+FULL = Setting(epochs=10)
+ORDERS = {"article": {"p1": 0.2, "p2": 0.5}, "swapped": {"p1": 0.5, "p2": 0.2}}
+
+
+def predict() -> str:
+    """Return what theory and the literature say."""
+    return (
+        "The noise of a layer has p / (1 - p) times the size of its activations squared, so 0.2 "
+        "and 0.5 add 0.25 and 1, in either order. The first layer's noise passes through one more "
+        "layer, which adds much of it up. So the order should matter little, and a rate of 0.8 "
+        "should cost accuracy in either layer. With n units, Srivastava et al. (2014) find that "
+        "high rates cost less if n (1 - p) is kept fixed, that is if a layer with a higher rate "
+        "gets more units."
+    )
+
+
+def run(study: Study) -> dict[str, Any]:
+    """Train a grid of rates, the swapped pair, and layers with n (1 - p) units fixed."""
+    rates = study.of((0.0, 0.2, 0.5, 0.8), (0.0, 0.5))
+    lrs = study.of((0.05, 0.1, 0.2), (0.1,))
+    chosen = {
+        "full": study.choose({"full": FULL}, {"lr": lrs})["full"]["lr"],
+        "small": study.choose({"small": SMALL}, {"lr": lrs})["small"]["lr"],
+    }
+    settings = {
+        f"{order} {lr}": FULL.but(lr=lr, **ORDERS[order])
+        for order in ORDERS
+        for lr in (0.5, chosen["full"])
+    }
+    settings |= {
+        f"grid {p1} {p2}": SMALL.but(lr=chosen["small"], p1=p1, p2=p2)
+        for p1, p2 in product(rates, rates)
+    }
+    for p in rates:
+        n = round(128 / (1 - p))
+        settings[f"fixed {p}"] = SMALL.but(lr=chosen["small"], p1=p, p2=p, hidden_1=n, hidden_2=n)
+    runs = study.train(settings)
+    return {
+        "chosen": chosen,
+        "rates": rates,
+        "swapped": {
+            str(lr): {f: paired(last(of[f"swapped {lr}"]), last(of[f"article {lr}"]))
+                      for f, of in runs.items()}
+            for lr in (0.5, chosen["full"])
+        },
+        "grid": {
+            f: [[interval(last(of[f"grid {p1} {p2}"])) for p2 in rates] for p1 in rates]
+            for f, of in runs.items()
+        },
+        "highest": {  # the highest rate in both layers against none in either
+            f: paired(last(of[f"grid {rates[-1]} {rates[-1]}"]), last(of["grid 0.0 0.0"]))
+            for f, of in runs.items()
+        },
+        "more_units": {  # the highest rate with n (1 - p) fixed against n fixed
+            f: paired(last(of[f"fixed {rates[-1]}"]), last(of[f"grid {rates[-1]} {rates[-1]}"]))
+            for f, of in runs.items()
+        },
+        "fixed": {f: [interval(last(of[f"fixed {p}"])) for p in rates] for f, of in runs.items()},
+    }  # fmt: skip
+
+
+def answer(results: dict[str, Any]) -> Answer:
+    """Compare predictions and measurements."""
+    rates, chosen, highest = results["rates"], results["chosen"], results["rates"][-1]
+    swapped = results["swapped"]
+    rows = [
+        Row(
+            f"swapped minus not swapped, learning rate {lr}: about 0 points",
+            each(of, percent),
+            0 in signs(of),
+        )
+        for lr, of in swapped.items()
+    ]
+    rows += [
+        Row(
+            f"{highest:g} in both layers minus none in either: below 0 points",
+            each(results["highest"], percent),
+            signs(results["highest"]) == {-1},
+        ),
+        Row(
+            f"at {highest:g}, n (1 - p) fixed minus n fixed: above 0 points",
+            each(results["more_units"], percent),
+            signs(results["more_units"]) == {1},
+        ),
+    ]
+    best = {}
+    for framework, grid in results["grid"].items():
+        means = np.array(grid)[:, :, 0]
+        i, j = np.unravel_index(means.argmax(), means.shape)
+        best[framework] = (rates[i], rates[j], float(means[i, j]), float(means[0, 0]))
+    effect = verdict(
+        swapped[str(chosen["full"])], "an accuracy that is higher", "one that is lower"
+    )
+    text = (
+        f"Swapping the rates gives, at the learning rate {chosen['full']:g} that was chosen on the "
+        f"validation split, {effect}: "
+        f"{each(swapped[str(chosen['full'])], percent)} points after {FULL.epochs} epochs on all "
+        f"images. At the article's 0.5 it is {each(swapped['0.5'], percent)}. On "
+        f"{SMALL.images:,} images with learning rate {chosen['small']:g}, the best rates of the "
+        "grid are "
+        + each(best, lambda b: f"{b[0]:g} and {b[1]:g} ({b[2]:.2%}; without dropout {b[3]:.2%})")
+        + f". Rates of {highest:g} in both layers change the accuracy by "
+        f"{each(results['highest'], percent)} points against none. If the layers then get "
+        f"1 / (1 - p) times as many units, it is {each(results['more_units'], percent)} points "
+        "better than with the number of units fixed."
+    )
+    return Answer(rows, text)
+
+
+def draw(results: dict[str, Any], figure: Any) -> None:
+    """Draw the grid of each framework, and accuracy with n and n (1 - p) fixed."""
+    rates = results["rates"]
+    panels = figure.subplots(1, len(results["grid"]) + 1)
+    for panel, (framework, grid) in zip(panels, results["grid"].items(), strict=False):
+        means = 100 * np.array(grid)[:, :, 0]
+        panel.imshow(means, origin="lower")
+        for (i, j), mean in np.ndenumerate(means):
+            panel.text(j, i, f"{mean:.1f}", ha="center", va="center", color="white")
+        panel.set(xlabel="p2", ylabel="p1", title=f"{framework}: test accuracy (%)")
+        panel.set_xticks(range(len(rates)), rates)
+        panel.set_yticks(range(len(rates)), rates)
+    for color, framework in enumerate(results["grid"]):
+        for style, name, points in (
+            ("o-", "n = 256", [row[i] for i, row in enumerate(results["grid"][framework])]),
+            ("s--", "n = 128 / (1 - p)", results["fixed"][framework]),
+        ):
+            mean, low, high = 100 * np.array(points).T
+            panels[-1].errorbar(
+                rates, mean, (mean - low, high - mean), fmt=style, color=f"C{color}",
+                markersize=3, capsize=2, label=f"{framework}, {name}",
+            )  # fmt: skip
+    panels[-1].set(xlabel="p in both layers", ylabel="test accuracy (%)")
+    panels[-1].legend(fontsize="small")

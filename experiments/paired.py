@@ -1,0 +1,119 @@
+"""Statistics of paired runs: the same seeds, with one thing changed."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.stats
+
+CONFIDENCE = 0.95
+POWER = 0.8
+
+
+class Difference(NamedTuple):
+    """The mean of paired differences, a 95 % bootstrap interval (BCa), and what could be seen.
+
+    Attributes:
+        mean: of the differences, a seed each.
+        low, high: ends of the interval. With few seeds it is somewhat too narrow.
+        seeds: how many differences there are.
+        needed: how many seeds would show a difference of this mean and spread in four of five
+            studies, with a t-test at 5 %.
+    """
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+    needed: int | None
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 if the whole interval lies above or below 0, else 0."""
+        return int(self.low > 0) - int(self.high < 0)
+
+
+def paired(a: np.ndarray, b: np.ndarray) -> Difference:
+    """Compare two arrays of results of the same seeds, a - b. Seeds with a NaN are left out."""
+    d = np.asarray(a, float) - np.asarray(b, float)
+    d = d[np.isfinite(d)]
+    mean, low, high = interval(d)
+    spread = float(d.std(ddof=1)) if len(d) > 1 else math.nan
+    return Difference(mean, low, high, len(d), _needed(mean, spread))
+
+
+def interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Return the mean and the ends of its 95 % bootstrap interval (BCa)."""
+    values = np.asarray(values, float)
+    mean = float(values.mean())
+    if len(values) < 2 or np.ptp(values) == 0:  # nothing to draw from
+        return mean, mean, mean
+    # Always the same draws, so that the same runs give the same text.
+    result = scipy.stats.bootstrap(
+        (values,), np.mean, confidence_level=CONFIDENCE, rng=np.random.default_rng(0)
+    )
+    low, high = map(float, result.confidence_interval)
+    if math.isnan(low) or math.isnan(high):  # BCa is not defined for some tiny samples
+        result = scipy.stats.bootstrap(
+            (values,), np.mean, method="percentile", rng=np.random.default_rng(0)
+        )
+        low, high = map(float, result.confidence_interval)
+    return mean, low, high
+
+
+def _needed(mean: float, spread: float) -> int | None:
+    """Return the smallest number of pairs that shows this mean, or None above 10,000."""
+    if not spread or math.isnan(spread):
+        return 2 if mean else None
+    for n in range(2, 10_001):
+        threshold = scipy.stats.t.isf((1 - CONFIDENCE) / 2, n - 1)
+        if scipy.stats.nct.sf(threshold, n - 1, abs(mean) / spread * math.sqrt(n)) >= POWER:
+            return n
+    return None
+
+
+def percent(difference: Difference | dict[str, Any] | list[Any]) -> str:
+    """Return a difference of accuracies in percentage points, for a table."""
+    d = as_difference(difference)
+    return f"{d.mean:+.2%} ({d.low:+.2%} to {d.high:+.2%})".replace("%", "")
+
+
+def plain(difference: Difference | dict[str, Any] | list[Any], digits: int = 3) -> str:
+    """Return a difference, for a table."""
+    d = as_difference(difference)
+    return f"{d.mean:+.{digits}f} ({d.low:+.{digits}f} to {d.high:+.{digits}f})"
+
+
+def as_difference(value: Any) -> Difference:
+    """Return a difference as it was before it went into JSON."""
+    return value if isinstance(value, Difference) else Difference(*value)
+
+
+def needed(difference: Any) -> str:
+    """Return in words how many seeds would show a difference."""
+    number = as_difference(difference).needed
+    return "over 10,000" if number is None else f"{number:,}"
+
+
+TITLES = {"torch": "PyTorch", "jax": "JAX"}
+
+
+def each(values: Mapping[str, Any], show: Callable[[Any], str] = percent) -> str:
+    """Return what was measured in each framework, for a table: `PyTorch ..., JAX ...`."""
+    return "; ".join(f"{TITLES[framework]} {show(value)}" for framework, value in values.items())
+
+
+def signs(values: Mapping[str, Any]) -> set[int]:
+    """Return the signs that the frameworks found: 1, -1, or 0 where the interval contains 0."""
+    return {as_difference(value).sign for value in values.values()}
+
+
+def verdict(values: Mapping[str, Any], positive: str, negative: str) -> str:
+    """Return which of two phrases the intervals of all frameworks support, or that none is."""
+    found = signs(values)
+    if found == {1}:
+        return positive
+    if found == {-1}:
+        return negative
+    return "no difference that is clear in every framework"

@@ -1,0 +1,321 @@
+"""Training runs of the exercises: what sets one apart, how it is trained, and where it is kept."""
+
+import dataclasses
+import functools
+import importlib
+import json
+import math
+import multiprocessing
+import os
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from shared.data import load, to_arrays
+from shared.randomness import epoch_order
+from shared.records import epoch_record
+
+CURVES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+RUNS_PER_PROCESS = 40  # then a new one is started, because JAX keeps all that it compiled
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """Everything that the result of a training run depends on.
+
+    Attributes:
+        framework: torch or jax.
+        seed: of initial weights, order and masks.
+        images: the number of training images, the first ones. None takes all.
+        validation: whether the last sixth of the training images is held out and plays the part of
+            the test images. Settings are chosen like this.
+        epochs, batch_size, lr, p1, p2, hidden_1, hidden_2: as in `shared.config.Config`.
+        noise: dropout, dropconnect, or a kind of impls/<framework>/noise.py. `masks-4` averages 4.
+        schedule: `constant`, `early` (the rates fall linearly to 0 in the first `schedule_epochs`)
+            or `late` (the rates are 0 in the first `schedule_epochs`).
+        schedule_epochs: see schedule.
+        weight_decay: this times the weights is added to the gradient (L2).
+        max_norm: the largest norm of the weights that lead into a unit. 0 sets no limit.
+        copies: how many masks each example of a step is seen with. The gradient is their mean.
+        random_labels: whether the training labels are drawn at random.
+        data: as in `shared.data.load`.
+        measure: an exercise. Its function `measure` looks at the trained network.
+    """
+
+    framework: str = "torch"
+    seed: int = 0
+    images: int | None = None
+    validation: bool = False
+    epochs: int = 20
+    batch_size: int = 256
+    lr: float = 0.5
+    p1: float = 0.2
+    p2: float = 0.5
+    hidden_1: int = 256
+    hidden_2: int = 256
+    noise: str = "dropout"
+    schedule: str = "constant"
+    schedule_epochs: int = 0
+    weight_decay: float = 0.0
+    max_norm: float = 0.0
+    copies: int = 1
+    random_labels: bool = False
+    data: str = "full"
+    measure: str = ""
+
+    def but(self, **changes: Any) -> "Setting":
+        """Return a copy with changes."""
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def key(self) -> str:
+        """The whole setting as one line."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @property
+    def cost(self) -> float:
+        """About how long the run takes, in seconds of one core."""
+        multiply = 784 * self.hidden_1 + self.hidden_1 * self.hidden_2
+        examples = self.epochs * self.copies * (self.images or 60_000)
+        return 1 + examples * multiply * (6e-11 if self.framework == "torch" else 3e-11)
+
+    def rates(self, epoch: int) -> tuple[float, float]:
+        """Return both rates of dropout of an epoch, which is counted from 1."""
+        part = 1.0
+        if self.schedule == "early":
+            part = max(0.0, 1 - (epoch - 1) / self.schedule_epochs)
+        elif self.schedule == "late":
+            part = float(epoch > self.schedule_epochs)
+        return self.p1 * part, self.p2 * part
+
+
+# A run is a line of the store: the setting, one number per epoch for each of CURVES, `fit_loss` and
+# `fit_accuracy` (of the training images, with dropout off, at the end), what was `measured`,
+# `seconds` and `versions`.
+Run = dict[str, Any]
+
+
+@functools.cache
+def arrays(data: str, images: int | None, validation: bool) -> tuple[np.ndarray, ...]:
+    """Return inputs and labels for training, then those that the network is scored on."""
+    train, labels, test, test_labels = to_arrays(load(data), "float32")
+    if validation:
+        held_out = len(train) * 5 // 6
+        train, labels, test, test_labels = (
+            train[:held_out], labels[:held_out], train[held_out:], labels[held_out:],
+        )  # fmt: skip
+    if images is not None:
+        train, labels = train[:images], labels[:images]
+    return train, labels, test, test_labels
+
+
+def train(setting: Setting) -> Run:
+    """Train a network. This is `train` of impls/, with what the exercises add to it."""
+    started = time.perf_counter()
+    images, labels, test_images, test_labels = arrays(
+        setting.data, setting.images, setting.validation
+    )
+    if setting.random_labels:
+        labels = np.random.default_rng(setting.seed).integers(0, 10, len(labels))
+    framework = importlib.import_module(f"experiments.on_{setting.framework}")
+    trainer = framework.Trainer(setting, images, labels)
+    n, size = len(images), setting.batch_size
+    records, steps = [], 0
+    for epoch in range(1, setting.epochs + 1):
+        order = epoch_order(n, seed=setting.seed, epoch=epoch)
+        if setting.copies > 1:  # each batch, several times over
+            batches = np.split(order, range(size, n, size))
+            order = np.concatenate([np.tile(batch, setting.copies) for batch in batches])
+        losses, correct = trainer.epoch(order, *setting.rates(epoch), steps)
+        scores = trainer.score(test_images, test_labels)
+        size_of_step = size * setting.copies
+        records.append(epoch_record(epoch, losses, correct, scores, len(order), size_of_step, 0.0))
+        steps += len(losses)
+    fit_loss, fit_accuracy = trainer.score(images, labels)
+    measured = {}
+    if setting.measure:
+        exercise = importlib.import_module(f"experiments.exercises.{setting.measure}")
+        measured = exercise.measure(setting, trainer.weights(), test_images, test_labels)
+    packages = ("torch",) if setting.framework == "torch" else ("jax", "flax", "optax")
+    return {
+        "setting": dataclasses.asdict(setting),
+        **{curve: [_short(record[curve]) for record in records] for curve in CURVES},  # type: ignore[literal-required]
+        "fit_loss": _short(fit_loss),
+        "fit_accuracy": fit_accuracy,
+        "measured": measured,
+        "seconds": round(time.perf_counter() - started, 2),
+        "versions": {package: version(package) for package in ("numpy", *packages)},
+    }
+
+
+def _short(number: float) -> float | None:
+    """Return six digits of a number, and None for what JSON cannot hold: a run that diverged."""
+    return float(f"{number:.6g}") if math.isfinite(number) else None
+
+
+class Store:
+    """Runs that were made, as lines of a file. A run that is there is never made again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.runs: dict[str, Run] = {}
+        if path.exists():
+            for line in path.read_text().splitlines():
+                try:
+                    run = json.loads(line)
+                except ValueError:  # the last line of a study that was cut off
+                    continue
+                self.runs[Setting(**run["setting"]).key] = run
+
+    def missing(self, settings: Iterable[Setting]) -> list[Setting]:
+        """Return those settings that have not been run yet."""
+        return [s for s in dict.fromkeys(settings) if s.key not in self.runs]
+
+    def add(self, setting: Setting, run: Run) -> None:
+        """Keep a run, on disk at once."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        whole = not self.path.exists() or self.path.read_bytes()[-1:] in (b"", b"\n")
+        with self.path.open("a") as file:
+            file.write(("" if whole else "\n") + json.dumps(run) + "\n")
+        self.runs[setting.key] = run
+
+
+def run_all(store: Store, settings: Iterable[Setting], title: str, processes: int) -> None:
+    """Make the runs that the store lacks, in several processes, and show how long is left.
+
+    With `processes=0` they are made in this process.
+    """
+    missing = store.missing(settings)
+    total = sum(setting.cost for setting in missing)
+    shape = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} so far, {remaining} left"
+    with tqdm(total=total, desc=title, bar_format=shape, disable=None) as bar:
+        if processes == 0:
+            for setting in missing:
+                store.add(setting, train(setting))
+                bar.update(setting.cost)
+            return
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(
+            processes, context, _one_thread, max_tasks_per_child=RUNS_PER_PROCESS
+        ) as pool:
+            futures = {pool.submit(train, setting): setting for setting in missing}
+            try:
+                for future in as_completed(futures):
+                    store.add(futures[future], future.result())
+                    bar.update(futures[future].cost)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+
+def _one_thread() -> None:
+    """Let a process use one thread: two processes with two threads each would wait in turn."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    flags = "--xla_cpu_multi_thread_eigen=false"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
+
+
+@dataclasses.dataclass
+class Study:
+    """What an exercise asks of its runs.
+
+    Attributes:
+        store: where runs are kept.
+        frameworks: torch, jax or both.
+        seeds: how many seeds each setting is run with: 0, 1, ...
+        quick: whether all is made small, to see in seconds that everything works.
+        processes: how many runs are made at the same time.
+        title: for the progress bar.
+    """
+
+    store: Store
+    frameworks: tuple[str, ...] = ("torch", "jax")
+    seeds: int = 5
+    quick: bool = False
+    processes: int = 2
+    title: str = ""
+
+    def of(self, full: Any, quick: Any) -> Any:
+        """Return the first, or the second for a quick look."""
+        return quick if self.quick else full
+
+    def train(self, settings: Mapping[str, Setting]) -> dict[str, dict[str, list[Run]]]:
+        """Train each setting with each seed in each framework.
+
+        Returns:
+            The runs in the order of their seeds: [framework][name of the setting].
+        """
+        every = {
+            framework: {
+                name: [
+                    self._made_small(setting).but(framework=framework, seed=seed)
+                    for seed in range(self.seeds)
+                ]
+                for name, setting in settings.items()
+            }
+            for framework in self.frameworks
+        }
+        flat = [s for of in every.values() for settings in of.values() for s in settings]
+        run_all(self.store, flat, self.title, self.processes)
+        return {
+            framework: {
+                name: [self.store.runs[s.key] for s in settings] for name, settings in of.items()
+            }
+            for framework, of in every.items()
+        }
+
+    def choose(
+        self, settings: Mapping[str, Setting], values: Mapping[str, tuple[Any, ...]]
+    ) -> dict[str, dict[str, Any]]:
+        """Choose the value of each field with the best mean accuracy on the validation split.
+
+        The choice is made with three seeds in one framework, because both train the same network:
+        in JAX if it takes part, because it is faster.
+
+        Args:
+            settings: what to choose for.
+            values: the values to try of each field. All combinations are tried.
+
+        Returns:
+            The values chosen: [name of the setting][field].
+        """
+        grid: list[dict[str, Any]] = [{}]
+        for field, tried in values.items():
+            grid = [{**point, field: value} for point in grid for value in tried]
+        trials = {
+            f"{name} {i}": setting.but(validation=True, **point)
+            for name, setting in settings.items()
+            for i, point in enumerate(grid)
+        }
+        one = dataclasses.replace(self, frameworks=self.frameworks[-1:], seeds=min(self.seeds, 3))
+        (runs,) = one.train(trials).values()
+        chosen = {}
+        for name in settings:
+            means = [np.mean(last(runs[f"{name} {i}"])) for i in range(len(grid))]
+            chosen[name] = grid[int(np.argmax(means))]
+        return chosen
+
+    def _made_small(self, setting: Setting) -> Setting:
+        if not self.quick:
+            return setting
+        return setting.but(
+            data="sample",
+            images=min(setting.images or 512, 512),
+            epochs=2,
+            hidden_1=min(setting.hidden_1, 32),
+            hidden_2=min(setting.hidden_2, 32),
+            schedule_epochs=min(setting.schedule_epochs, 1),
+            copies=min(setting.copies, 2),
+        )
+
+
+def last(runs: Iterable[Run], curve: str = "test_accuracy") -> np.ndarray:
+    """Return the last value of a curve for each run. Where a run diverged, a loss is NaN."""
+    values = [run[curve][-1] for run in runs]
+    return np.array([math.nan if value is None else value for value in values])
