@@ -8,7 +8,6 @@ python -m experiments all
 import dataclasses
 import importlib
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated, Literal
 
 import tyro
@@ -19,6 +18,7 @@ from experiments.runs import Store, Study
 from shared.checks import InputError
 from shared.cli import one_line_errors, parse
 
+MODULES = {name: importlib.import_module(f"experiments.exercises.{name}") for name in EXERCISES}
 QUICK_FOLDER = Path("runs/exercises-quick")
 
 
@@ -48,18 +48,13 @@ class ExerciseConfig:
             raise InputError(f"processes must be in 0 ... 1024, got {self.processes}")
 
 
-def exercise(name: str) -> ModuleType:
-    """Return the module of an exercise."""
-    return importlib.import_module(f"experiments.exercises.{name}")
-
-
 def main() -> None:
     """Read the command line, and answer."""
     with one_line_errors():
         config = parse(ExerciseConfig, "experiments")
         if config.name == "list":
-            for name in EXERCISES:
-                print(f"{name:13}{exercise(name).QUESTION}")
+            for name, module in MODULES.items():
+                print(f"{name:13}{module.QUESTION}")
             return
         out = config.out
         if config.quick and out == ExerciseConfig.out:
@@ -72,11 +67,12 @@ def main() -> None:
             config.processes,
         )
         for name in EXERCISES if config.name == "all" else (config.name,):
-            module = exercise(name)
+            module = MODULES[name]
             numbers = report.run(module, study)
             path = report.write(module, numbers, out)
             print(f"{report.title_of(module)}\n\n{module.answer(numbers['results']).text}\n")
             print(f"wrote {path}\n")
+            (out / "README.md").write_text(report.index(out, MODULES))
 
 
 if __name__ == "__main__":

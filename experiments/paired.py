@@ -46,7 +46,7 @@ def paired(a: np.ndarray, b: np.ndarray) -> Difference:
 def interval(values: np.ndarray) -> tuple[float, float, float]:
     """Return the mean and the ends of its 95 % bootstrap interval (BCa)."""
     values = np.asarray(values, float)
-    mean = float(values.mean())
+    mean = float(values.mean()) if len(values) else math.nan
     if len(values) < 2 or np.ptp(values) == 0:  # nothing to draw from
         return mean, mean, mean
     # Always the same draws, so that the same runs give the same text.

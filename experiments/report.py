@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -114,3 +115,30 @@ def write(exercise: ModuleType, numbers: dict[str, Any], folder: Path) -> Path:
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
         pyplot.close(figure)
     return folder / f"{name}.md"
+
+
+INDEX = """\
+# The exercises, answered
+
+The article ends with questions. Each page here answers one: what theory predicts, what was
+measured in PyTorch and in JAX, and whether they agree. `python -m experiments list` names them,
+`python -m experiments NAME` makes a page anew, and `python -m experiments all` makes all of them.
+Training runs that [runs.jsonl](runs.jsonl) holds already are not repeated.
+
+| exercise | question | predictions that came true |
+|---|---|---|
+{table}
+"""
+
+
+def index(folder: Path, exercises: Mapping[str, ModuleType]) -> str:
+    """Return the list of the pages in a folder as Markdown."""
+    table = []
+    for name, exercise in exercises.items():
+        path = folder / f"{name}.json"
+        if path.exists():
+            rows = exercise.answer(json.loads(path.read_text())["results"]).rows
+            judged = [row.agrees for row in rows if row.agrees is not None]
+            link = f"[{title_of(exercise)}]({name}.md)"
+            table.append(f"| {link} | {exercise.QUESTION} | {sum(judged)} of {len(judged)} |")
+    return INDEX.format(table="\n".join(table))

@@ -5,24 +5,24 @@ import functools
 import importlib
 import json
 import math
-import multiprocessing
 import os
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from shared.data import load, to_arrays
+from shared.data import cache_folder, load, to_arrays
 from shared.randomness import epoch_order
 from shared.records import epoch_record
 
 CURVES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
-RUNS_PER_PROCESS = 40  # then a new one is started, because JAX keeps all that it compiled
+RUNS_PER_PROCESS = 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +83,10 @@ class Setting:
         """About how long the run takes, in seconds of one core."""
         multiply = 784 * self.hidden_1 + self.hidden_1 * self.hidden_2
         examples = self.epochs * self.copies * (self.images or 60_000)
-        return 1 + examples * multiply * (6e-11 if self.framework == "torch" else 3e-11)
+        steps = examples / (self.batch_size * self.copies)
+        scored = self.epochs * 10_000 / 3
+        work = (examples + scored) * multiply * (6e-11 if self.framework == "torch" else 3.5e-11)
+        return 1 + work + steps * 3e-4 + 10 * bool(self.measure)
 
     def rates(self, epoch: int) -> tuple[float, float]:
         """Return both rates of dropout of an epoch, which is counted from 1."""
@@ -200,25 +203,30 @@ def run_all(store: Store, settings: Iterable[Setting], title: str, processes: in
                 store.add(setting, train(setting))
                 bar.update(setting.cost)
             return
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(
-            processes, context, _one_thread, max_tasks_per_child=RUNS_PER_PROCESS
-        ) as pool:
-            futures = {pool.submit(train, setting): setting for setting in missing}
-            try:
-                for future in as_completed(futures):
-                    store.add(futures[future], future.result())
-                    bar.update(futures[future].cost)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        # After some runs, new processes are started, because JAX keeps all that it compiled.
+        size = RUNS_PER_PROCESS * processes
+        for some in (missing[i : i + size] for i in range(0, len(missing), size)):
+            with ProcessPoolExecutor(processes, get_context("spawn"), _set_up) as pool:
+                futures = {pool.submit(train, setting): setting for setting in some}
+                try:
+                    for future in as_completed(futures):
+                        store.add(futures[future], future.result())
+                        bar.update(futures[future].cost)
+                except BaseException:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
 
 
-def _one_thread() -> None:
-    """Let a process use one thread: two processes with two threads each would wait in turn."""
+def _set_up() -> None:
+    """Let a process use one thread, and the code that JAX compiled for others.
+
+    Two processes with two threads each would wait for one another.
+    """
     os.environ["OMP_NUM_THREADS"] = "1"
     flags = "--xla_cpu_multi_thread_eigen=false"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "jax"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 
 @dataclasses.dataclass

@@ -1,0 +1,236 @@
+"""Exercise 7: DropConnect, which drops weights instead of units.
+
+Source: Wan et al., "Regularization of Neural Networks using DropConnect", ICML (2013).
+"""
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from experiments.exercises.variance import EXACT, covariance, difference, exactly
+from experiments.masks import all_masks, apply_keep
+from experiments.paired import each, interval, needed, paired, percent, plain, signs, verdict
+from experiments.report import Answer, Row
+from experiments.runs import Setting, Study, last
+
+QUESTION = "What if weights are dropped instead of units (DropConnect)?"
+
+# Small, because each weight has a mask for each example.
+DROPOUT = Setting(images=5_000, epochs=20, hidden_1=64, hidden_2=64)
+METHODS = {
+    "none": DROPOUT.but(p1=0.0, p2=0.0),
+    "dropout": DROPOUT,
+    "dropconnect": DROPOUT.but(noise="dropconnect"),
+}
+TITLES = {"0.5": "learning rate 0.5", "chosen": "chosen learning rates"}
+SAMPLES = 100  # of the normal, at test time
+
+
+def predict() -> str:
+    """Return what theory and the literature say."""
+    return (
+        "With DropConnect, each product w_ij h_j has its own mask. A pre-activation has the same "
+        "mean and the same variance as with dropout, p / (1 - p) Σ w_ij² h_j². But two "
+        "pre-activations share no mask, so their covariance is 0, where that of dropout is "
+        "p / (1 - p) Σ w_ij w_kj h_j². In the results of Wan et al. (2013) the two methods are "
+        "close, so the accuracies should differ little here. At test time, they draw each "
+        "pre-activation from a normal distribution with the exact mean and variance, apply the "
+        "ReLU and average. This should come closer to the mean over the masks than plain "
+        "rescaling, which applies the ReLU to the mean."
+    )
+
+
+def identities(framework: str, p: float = 0.3) -> dict[str, float]:
+    """Return how far mean, variance and covariance are from theory, over all masks."""
+    rng = np.random.default_rng(0)
+    h, w = rng.uniform(0.5, 1.5, 5), rng.uniform(0.5, 1.5, (2, 5))
+    keep, chance = all_masks(w.size, p)
+    z = apply_keep(framework, w, keep.reshape(-1, *w.shape), p) @ h
+    units, chance_of_units = all_masks(len(h), p)
+    z_dropout = apply_keep(framework, h, units, p) @ w.T
+    form = p / (1 - p) * (w * h**2) @ w.T
+    return {
+        "mean": difference(chance @ z, w @ h),
+        "variances": difference(np.diag(covariance(z, chance)), np.diag(form)),
+        "covariance of DropConnect": float(abs(covariance(z, chance)[0, 1] / form[0, 1])),
+        "covariance of dropout": difference(
+            covariance(z_dropout, chance_of_units)[:1, 1], form[:1, 1]
+        ),
+    }
+
+
+def measure(
+    setting: Setting, weights: dict[str, ndarray], images: ndarray, labels: ndarray
+) -> dict[str, Any]:
+    """Compare ways of leaving out the masks of the second layer at test time."""
+    from impls.numpy.noise import dropconnect
+
+    (w1, b1), (w2, b2), (w3, b3) = (
+        (weights[f"linear_{i}.weight"], weights[f"linear_{i}.bias"]) for i in (1, 2, 3)
+    )
+    rng, p = np.random.default_rng(setting.seed), setting.p1
+    h1 = np.maximum(images @ w1.T + b1, 0)
+    mean, spread = h1 @ w2.T + b2, np.sqrt(p / (1 - p) * h1**2 @ w2.T**2)
+    normal = np.zeros_like(mean)
+    for _ in range(SAMPLES):
+        z = rng.standard_normal(mean.shape, dtype=np.float32)
+        normal += np.maximum(mean + spread * z, 0) / SAMPLES
+    ways = {"rescaling": np.maximum(mean, 0), "normal": normal}
+    few = [
+        np.maximum(dropconnect(h1[:50], w2, b2, p, training=True, rng=rng), 0)
+        for _ in range(2 * SAMPLES)
+    ]
+    of_masks = np.mean(few, 0)
+    size = np.sqrt((of_masks**2).mean()) + 1e-30
+    return {
+        way: {
+            # the rest of the network needs no samples: it is linear in h
+            "accuracy": float(((h @ w3.T + b3).argmax(1) == labels).mean()),
+            "loss": _loss(h @ w3.T + b3, labels),
+            "distance": float(np.sqrt(((h[:50] - of_masks) ** 2).mean()) / size),
+        }
+        for way, h in ways.items()
+    }
+
+
+def _loss(logits: ndarray, labels: ndarray) -> float:
+    """Return the mean cross-entropy."""
+    logits = logits - logits.max(1, keepdims=True)
+    right = logits[np.arange(len(labels)), labels]
+    return float((np.log(np.exp(logits).sum(1)) - right).mean())
+
+
+def run(study: Study) -> dict[str, Any]:
+    """Train with DropConnect, with dropout and without, and test in two ways."""
+    found = study.choose(METHODS, {"lr": study.of((0.1, 0.2, 0.3), (0.1,))})
+    chosen = {name: lr["lr"] for name, lr in found.items()}
+    rates = {"0.5": dict.fromkeys(METHODS, 0.5), "chosen": chosen}
+    runs = study.train({
+        f"{name} {rate}": setting.but(
+            lr=rates[rate][name], measure="dropconnect" if name == "dropconnect" else ""
+        )
+        for name, setting in METHODS.items() for rate in rates
+    })  # fmt: skip
+
+    def measured(of: dict[str, Any], rate: str, way: str, what: str) -> ndarray:
+        values = [run["measured"][way][what] for run in of[f"dropconnect {rate}"]]
+        return np.array(values, float)
+
+    exact = {f: identities(f) for f in (*study.frameworks, "numpy")}
+    return {
+        "chosen": chosen,
+        "identities": {name: {f: exact[f][name] for f in exact} for name in exact["numpy"]},
+        "accuracy": {
+            rate: {
+                name: {f: interval(last(of[f"{name} {rate}"])) for f, of in runs.items()}
+                for name in METHODS
+            }
+            for rate in rates
+        },
+        "differences": {
+            rate: {
+                f"{b} minus {a}": {f: paired(last(of[f"{b} {rate}"]), last(of[f"{a} {rate}"]))
+                                   for f, of in runs.items()}
+                for a, b in combinations(METHODS, 2)
+            }
+            for rate in rates
+        },
+        "sampling": {  # a normal minus rescaling
+            rate: {
+                what: {f: paired(measured(of, rate, "normal", what),
+                                 measured(of, rate, "rescaling", what))
+                       for f, of in runs.items()}
+                for what in ("accuracy", "loss", "distance")
+            }
+            for rate in rates
+        },
+        "distance": {
+            way: {f: interval(measured(of, "chosen", way, "distance")) for f, of in runs.items()}
+            for way in ("rescaling", "normal")
+        },
+    }  # fmt: skip
+
+
+def answer(results: dict[str, Any]) -> Answer:
+    """Compare predictions and measurements."""
+    rows = [
+        Row(
+            f"{name}: as in the formula",
+            exactly(of.values()),
+            max(of.values()) < EXACT,
+        )
+        for name, of in results["identities"].items()
+    ]
+    for rate, of in results["differences"].items():
+        of = of["dropconnect minus dropout"]
+        rows.append(Row(
+            f"DropConnect minus dropout, {TITLES[rate]}: about 0 points", each(of, percent),
+            0 in signs(of),
+        ))  # fmt: skip
+    for rate, of in results["sampling"].items():
+        rows += [
+            Row(
+                f"distance to the mean over masks, normal minus rescaling, {TITLES[rate]}: below 0",
+                each(of["distance"], plain), signs(of["distance"]) == {-1},
+            ),
+            Row(
+                f"points of accuracy, normal minus rescaling, {TITLES[rate]}",
+                each(of["accuracy"], percent), None,
+            ),
+        ]  # fmt: skip
+    return Answer(rows, _text(results))
+
+
+def _text(results: dict[str, Any]) -> str:
+    exact = all(max(of.values()) < EXACT for of in results["identities"].values())
+    of, at_half = results["differences"]["chosen"], results["differences"]["0.5"]
+    versus, sampling = of["dropconnect minus dropout"], results["sampling"]["chosen"]
+    rates = ", ".join(f"{name} {lr:g}" for name, lr in results["chosen"].items())
+    return (
+        "Over all masks of a small layer, mean, variance and covariance are "
+        f"{'exactly' if exact else 'not exactly'} as in the formulas: the same mean and variance "
+        f"as with dropout, and a covariance of 0. On {DROPOUT.images:,} images with "
+        f"{DROPOUT.hidden_1} units in each hidden layer ({DROPOUT.epochs} epochs, learning rates "
+        f"chosen on the validation split: {rates}), DropConnect has, compared with dropout, "
+        + verdict(versus, "a higher accuracy", "a lower accuracy")
+        + f": {each(versus, percent)} points. To see this, {each(versus, needed)} seeds are "
+        "needed. Compared with no noise, DropConnect has "
+        + verdict(of["dropconnect minus none"], "a higher accuracy", "a lower accuracy")
+        + f" ({each(of['dropconnect minus none'], percent)}), and dropout has "
+        + verdict(of["dropout minus none"], "a higher accuracy", "a lower accuracy")
+        + f" ({each(of['dropout minus none'], percent)}). At learning rate 0.5, DropConnect minus "
+        f"dropout is {each(at_half['dropconnect minus dropout'], percent)} points. At test time, "
+        "the second hidden layer with plain rescaling is away from its mean over the masks by "
+        f"{each(results['distance']['rescaling'], _share)} of its size. With {SAMPLES} samples "
+        f"of a normal distribution it is {each(results['distance']['normal'], _share)}. For the "
+        "accuracy, sampling brings "
+        + verdict(sampling["accuracy"], "a gain", "a loss")
+        + f": {each(sampling['accuracy'], percent)} points. For the loss it brings "
+        + verdict(sampling["loss"], "a higher one", "a lower one")
+        + f": {each(sampling['loss'], lambda d: plain(d, 4))}."
+    )
+
+
+def _share(value: list[float]) -> str:
+    return f"{value[0]:.1%} ({value[1]:.1%} to {value[2]:.1%})"
+
+
+def draw(results: dict[str, Any], figure: Any) -> None:
+    """Draw the accuracies at both learning rates, and the distance to the mean over masks."""
+    panels = figure.subplots(1, 3)
+    titles = [TITLES["0.5"], TITLES["chosen"], "hidden 2, error at test time"]
+    groups = [*results["accuracy"].values(), results["distance"]]
+    for panel, title, group in zip(panels, titles, groups, strict=True):
+        for i, f in enumerate(results["distance"]["normal"]):
+            mean, low, high = 100 * np.array([of[f] for of in group.values()]).T
+            panel.errorbar(
+                np.arange(len(group)) + 0.1 * i, mean, (mean - low, high - mean), fmt="o",
+                color=f"C{i}", capsize=3, label=f,
+            )  # fmt: skip
+        panel.set_xticks(range(len(group)), group)
+        panel.set_xlim(-0.5, len(group) - 0.4)
+        panel.set(title=title, ylabel="test accuracy (%)")
+    panels[2].set(ylabel="distance to the mean over masks (%)", ylim=(0, None))
+    panels[0].legend(fontsize="small")

@@ -1,0 +1,249 @@
+"""Exercise 2: more epochs, fewer images, early and late dropout.
+
+Sources: Srivastava et al., JMLR 15 (2014), section 7.4 and figure 10. Liu et al., "Dropout Reduces
+Underfitting", ICML (2023), for early and late dropout and for both measures of the gradients.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from experiments import gradients
+from experiments.gradients import measure, sign_row  # noqa: F401 (the runs look for measure here)
+from experiments.paired import each, needed, paired, percent, plain, signs, verdict
+from experiments.report import Answer, Row
+from experiments.runs import Run, Setting, Study, last
+
+QUESTION = "What if training takes more epochs, or has fewer images? When does dropout pay?"
+
+LONG = Setting(images=10_000, epochs=60)
+SIZES = {
+    n: Setting(images=n, epochs=60, batch_size=32)  # enough steps from few images
+    for n in (100, 500, 1_000)
+} | {
+    5_000: Setting(images=5_000, epochs=20, batch_size=64),
+    10_000: LONG,
+    60_000: Setting(epochs=10),
+}
+OFF = {"p1": 0.0, "p2": 0.0}
+VARIANTS: dict[str, dict[str, float]] = {"without": OFF, "with": {}}
+SCHEDULE_EPOCHS = 20
+RATES = ("article", "chosen")  # two learning rates: 0.5, and one from the validation split
+TITLES = {"article": "learning rate 0.5", "chosen": "the chosen learning rates"}
+GRADIENTS = Setting(images=10_000, lr=0.1, measure="epochs")
+
+
+def predict() -> str:
+    """Return what theory and the literature say."""
+    return (
+        "Without dropout, a network learns its training images by heart. Then it is too sure of "
+        "itself, and its test loss rises again. Dropout should prevent this. Srivastava et al. "
+        "(2014) find no gain with 100 and 500 images of MNIST, the largest gain at a middle number "
+        "of images, and a smaller one with more. Liu et al. (2023) say that early dropout lowers "
+        "the final training loss of a network that underfits, and that late dropout is better "
+        "than dropout all the time for one that overfits. They also say that early in training "
+        "dropout makes the gradients of the mini-batches point in more similar directions. But "
+        "masks are noise: with the same weights, they should make the directions less similar."
+    )
+
+
+def run(study: Study) -> dict[str, Any]:
+    """Train with few and many images and with each schedule, and measure gradients."""
+    sizes = study.of(tuple(SIZES), (10_000, 60_000))
+    lrs = study.of((0.05, 0.1, 0.2), (0.1,))
+    base = {f"{n} {v}": SIZES[n].but(**VARIANTS[v]) for n in sizes for v in VARIANTS}
+    chosen = {name: c["lr"] for name, c in study.choose(base, {"lr": lrs}).items()}
+    settings: dict[str, Setting] = {}
+    for at in RATES:
+        lr = dict.fromkeys(base, 0.5) if at == "article" else chosen
+        settings |= {f"{name} {at}": setting.but(lr=lr[name]) for name, setting in base.items()}
+        for schedule, partner in (("early", "without"), ("late", "with")):
+            settings[f"{schedule} {at}"] = LONG.but(
+                lr=lr[f"10000 {partner}"], schedule=schedule, schedule_epochs=SCHEDULE_EPOCHS
+            )
+    for epochs in (1, 10):
+        for variant, p in VARIANTS.items():
+            settings[f"gradients {epochs} {variant}"] = GRADIENTS.but(epochs=epochs, **p)
+    runs = study.train(settings)
+
+    def compare(a: str, b: str, curve: str) -> dict[str, Any]:
+        return {f: paired(_end(of[a], curve), _end(of[b], curve)) for f, of in runs.items()}
+
+    curves = ("test_accuracy", "test_loss", "fit_loss")
+    return {
+        "sizes": sizes,
+        "chosen": chosen,
+        "differences": {
+            at: {c: [compare(f"{n} with {at}", f"{n} without {at}", c) for n in sizes]
+                 for c in curves}
+            for at in RATES
+        },
+        "schedules": {
+            at: {c: {"early": compare(f"early {at}", f"10000 without {at}", c),
+                     "late": compare(f"late {at}", f"10000 with {at}", c)} for c in curves}
+            for at in RATES
+        },
+        "rises": {at: {f: _rises(of, at) for f, of in runs.items()} for at in RATES},
+        "curves": {
+            f: {v: {c: _mean(of[f"10000 {v} chosen"], c) for c in ("train_loss", "test_loss")}
+                for v in VARIANTS}
+            for f, of in runs.items()
+        },
+        "gradients": {
+            str(epochs): {m: gradients.compare(runs, f"gradients {epochs}", m)
+                          for m in ("variance", "error")}
+            for epochs in (1, 10)
+        },
+    }  # fmt: skip
+
+
+def _end(runs: list[Run], curve: str) -> np.ndarray:
+    """Return the last value of a curve, or `fit_loss`, for each run."""
+    if curve == "fit_loss":
+        return np.array([run[curve] for run in runs], float)  # None becomes NaN
+    return last(runs, curve)
+
+
+def _mean(runs: list[Run], curve: str) -> list[float]:
+    return np.mean([np.array(run[curve], float) for run in runs], 0).tolist()
+
+
+def _rises(runs: dict[str, list[Run]], at: str) -> dict[str, Any]:
+    """Return by how much the test loss ends above its lowest value, and what dropout changes."""
+    rise = {}
+    for variant in VARIANTS:
+        curves = np.array([run["test_loss"] for run in runs[f"10000 {variant} {at}"]], float)
+        rise[variant] = curves[:, -1] - curves.min(1)
+    return {
+        "without": paired(rise["without"], np.zeros(len(rise["without"]))),
+        "with": paired(rise["with"], np.zeros(len(rise["with"]))),
+        "difference": paired(rise["with"], rise["without"]),
+    }
+
+
+def answer(results: dict[str, Any]) -> Answer:
+    """Compare predictions and measurements."""
+    rows = [row for at in RATES for row in _rows(results, at)]
+    rows += gradients.rows(results["gradients"])
+    chosen, rises = results["chosen"], results["rises"]["chosen"]
+    loss = results["differences"]["chosen"]["test_loss"][results["sizes"].index(10_000)]
+    rates = "; ".join(
+        f"{n:,} images {chosen[f'{n} without']:g} and {chosen[f'{n} with']:g}"
+        for n in results["sizes"]
+    )
+    text = (
+        "The learning rates chosen on the validation split, without and with dropout, are: "
+        f"{rates}. With them, {_pays(results, 'chosen')} With learning rate 0.5, "
+        f"{_pays(results, 'article')} On 10,000 images for {LONG.epochs} epochs, the test loss "
+        f"ends above its lowest value by {each(_part(rises, 'without'), plain)} without dropout "
+        f"and by {each(_part(rises, 'with'), plain)} with it. At the end, with minus without "
+        f"dropout is {each(loss, plain)}. Seeds needed to show this: {each(loss, needed)}. "
+        f"{_schedules(results, 'chosen')} {_schedules(results, 'article')} "
+        f"{gradients.words(results['gradients'], GRADIENTS)} "
+        "The networks with 60,000 images were trained for "
+        f"{SIZES[60_000].epochs} epochs only, and those with 5,000 for {SIZES[5_000].epochs} in "
+        f"batches of {SIZES[5_000].batch_size}. Those with 1,000 and fewer were trained for "
+        f"{SIZES[100].epochs} epochs in batches of {SIZES[100].batch_size}. "
+        "So these cases differ in more than the number of images."
+    )
+    return Answer(rows, text)
+
+
+def _part(rises: dict[str, Any], name: str) -> dict[str, Any]:
+    return {framework: of[name] for framework, of in rises.items()}
+
+
+def _rows(results: dict[str, Any], at: str) -> list[Row]:
+    """Return the rows of the table for a learning rate."""
+    sizes, of = results["sizes"], results["differences"][at]
+    rows = []
+    for n, accuracy, loss in zip(sizes, of["test_accuracy"], of["test_loss"], strict=True):
+        text = f"{TITLES[at]}, {n:,} images, with minus without dropout"
+        few, many = n <= 500, n > 10_000  # no gain is predicted for few, nothing for many
+        rows += [
+            Row(
+                f"{text}: accuracy (points)" + (", not above 0" if few else ""),
+                each(accuracy, percent),
+                1 not in signs(accuracy) if few else None,
+            ),
+            Row(f"{text}: test loss", each(loss, plain), None)
+            if many
+            else sign_row(f"{text}, test loss", loss, plain, -1),
+        ]
+    best = {
+        f: sizes[int(np.argmax([d[f][0] for d in of["test_accuracy"]]))]
+        for f in of["test_accuracy"][0]
+    }
+    text, schedules = f"{TITLES[at]}, 10,000 images", results["schedules"][at]
+    early, late = schedules["fit_loss"]["early"], schedules["test_accuracy"]["late"]
+    return [
+        *rows,
+        Row(
+            f"{TITLES[at]}: the number of images with the largest gain is a middle one",
+            each(best, lambda n: f"{n:,}"),
+            not {sizes[0], sizes[-1]} & set(best.values()),
+        ),
+        sign_row(
+            f"{text}, final minus lowest test loss, with minus without dropout",
+            _part(results["rises"][at], "difference"), plain, -1,
+        ),
+        sign_row(f"{text}, early dropout minus none, training loss", early, plain, -1),
+        sign_row(f"{text}, late minus constant dropout, accuracy (points)", late, percent, 1),
+    ]  # fmt: skip
+
+
+def _pays(results: dict[str, Any], at: str) -> str:
+    """Return in words with how many images dropout pays and costs."""
+
+    def where(curve: str, sign: int) -> str:
+        of = zip(results["sizes"], results["differences"][at][curve], strict=True)
+        found = [f"{n:,}" for n, difference in of if signs(difference) == {sign}]
+        return f"with {', '.join(found)} images" if found else "nowhere"
+
+    return (
+        f"dropout clearly raises the accuracy {where('test_accuracy', 1)} and lowers it "
+        f"{where('test_accuracy', -1)}. It clearly lowers the test loss {where('test_loss', -1)} "
+        f"and raises it {where('test_loss', 1)}."
+    )
+
+
+def _schedules(results: dict[str, Any], at: str) -> str:
+    """Return in words what early and late dropout change."""
+    of = results["schedules"][at]
+    return " ".join(
+        f"With {TITLES[at]}, {schedule} dropout instead of {other} changes the accuracy by "
+        f"{each(of['test_accuracy'][schedule], percent)} points "
+        f"({verdict(of['test_accuracy'][schedule], 'better', 'worse')}) and the test loss by "
+        f"{each(of['test_loss'][schedule], plain)}."
+        for schedule, other in (("early", "none"), ("late", "constant dropout"))
+    )
+
+
+def draw(results: dict[str, Any], figure: Any) -> None:
+    """Draw the curves, the differences over the number of images, and the gradients."""
+    figure.set_size_inches(9, 6.5)
+    (curves, accuracy), (directions, loss) = figure.subplots(2, 2)
+    framework, of_variants = list(results["curves"].items())[-1]
+    for color, (variant, of) in enumerate(of_variants.items()):
+        for style, (curve, values) in zip(("--", "-"), of.items(), strict=True):
+            label = f"{variant} dropout, {curve.replace('_', ' ').replace('train', 'training')}"
+            epochs = range(1, len(values) + 1)
+            curves.plot(epochs, values, style, color=f"C{color}", label=label)
+    curves.set(xlabel="epoch", ylabel="loss", title=f"10,000 images, {framework}")
+    curves.legend(fontsize="small")
+    for panel, curve, scale in ((accuracy, "test_accuracy", 100), (loss, "test_loss", 1)):
+        for style, at in zip(("s--", "o-"), RATES, strict=True):
+            of_sizes = results["differences"][at][curve]
+            for color, framework in enumerate(of_sizes[0]):
+                mean, low, high = scale * np.array([d[framework][:3] for d in of_sizes], float).T
+                panel.errorbar(
+                    results["sizes"], mean, (mean - low, high - mean), fmt=style, markersize=3,
+                    capsize=2, color=f"C{color}",
+                    label=f"{framework}, {TITLES[at]}",
+                )  # fmt: skip
+        panel.axhline(0, color="gray", linewidth=0.8)
+        panel.set(xscale="log", xlabel="training images")
+    accuracy.set(ylabel="points", title="test accuracy: with minus without dropout")
+    loss.set(ylabel="loss", title="test loss: with minus without dropout")
+    accuracy.legend(fontsize="small")
+    gradients.draw(results["gradients"], directions)

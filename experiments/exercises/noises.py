@@ -1,0 +1,209 @@
+"""Exercise 8: other noise in the place of dropout.
+
+Source: Srivastava et al., JMLR 15 (2014), section 10, for Gaussian noise. The kinds are explained
+in impls/torch/noise.py.
+"""
+
+import importlib
+import math
+from typing import Any
+
+import numpy as np
+
+from experiments.paired import each, needed, paired, percent, plain, signs, verdict
+from experiments.report import Answer, Row
+from experiments.runs import Setting, Study, last
+from experiments.shapes import distances, rate_of, shape_of
+
+QUESTION = "Does it matter that dropout's noise is 0 or 1 / (1 - p), if its variance is the same?"
+
+SMALL = Setting(images=10_000, epochs=30)
+KINDS = ("masks-2", "masks-4", "masks-16", "gaussian", "uniform", "lognormal")
+MASKS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+RATES = (0.2, 0.5)
+DRAWN = 200_000
+
+
+def predict() -> str:
+    """Return what theory and the literature say."""
+    return (
+        "To second order, noise of mean 1 changes the loss through its variance only, so all kinds "
+        "should give about the accuracy of dropout. Srivastava et al. (2014) find that Gaussian "
+        "noise works as well as dropout. One would think that the mean of K masks becomes Gaussian "
+        "noise as K grows. It does not if the variance v stays the same, because the rate of each "
+        "mask, K v / (1 + K v), goes to 1. The number of kept masks is then a Poisson number of "
+        "mean 1 / v, and the noise is v times that number, with skewness sqrt(v). It becomes "
+        "Gaussian only if the rate of the masks stays the same, and then its variance goes to 0. "
+        "Our own kind is lognormal noise. It never drops a unit and never changes its sign, as "
+        "Gaussian noise does, and the product of such noise over several layers is lognormal again."
+    )
+
+
+def zeros(framework: str, masks: int, p: float) -> float:
+    """Return how many standard deviations the share of zeros drawn is from the exact one."""
+    sample = importlib.import_module(f"impls.{framework}.noise").sample_noise
+    if framework == "torch":
+        import torch
+
+        source: dict[str, Any] = {"generator": torch.Generator().manual_seed(0)}
+    else:
+        import jax
+
+        source = {"key": jax.random.key(0)}
+    factors = np.asarray(sample((DRAWN,), p, kind="masks", masks=masks, **source))
+    exact = rate_of(masks, p / (1 - p)) ** masks
+    return float(((factors == 0).mean() - exact) / math.sqrt(exact * (1 - exact) / DRAWN))
+
+
+def run(study: Study) -> dict[str, Any]:
+    """Train with each kind of noise, and compute the exact shape of each."""
+    lrs = study.of((0.05, 0.1, 0.2), (0.1,))
+    chosen = study.choose({"small": SMALL}, {"lr": lrs})["small"]["lr"]
+    kinds = study.of(KINDS, KINDS[1:])
+    settings = {
+        f"{kind} {lr}": SMALL.but(lr=lr, noise=kind)
+        for kind in ("dropout", *kinds)
+        for lr in (0.5, chosen)
+    }
+    runs = study.train(settings)
+    return {
+        "chosen": chosen,
+        "kinds": kinds,
+        "differences": {
+            str(lr): {
+                kind: {
+                    f: [
+                        paired(last(of[f"{kind} {lr}"], c), last(of[f"dropout {lr}"], c))
+                        for c in ("test_accuracy", "test_loss")
+                    ]
+                    for f, of in runs.items()
+                }
+                for kind in kinds
+            }
+            for lr in (0.5, chosen)
+        },
+        "shapes": {
+            str(p): {kind: shape_of(kind, p / (1 - p)) for kind in ("dropout", *KINDS)}
+            for p in RATES
+        },
+        "distances": {str(p): [distances(k, p / (1 - p)) for k in MASKS] for p in RATES},
+        "zeros": {
+            f: max(abs(zeros(f, k, p)) for k in (1, 2, 4, 16) for p in RATES)
+            for f in study.frameworks
+        },
+    }
+
+
+def answer(results: dict[str, Any]) -> Answer:
+    """Compare predictions and measurements."""
+    rows = [
+        Row(
+            f"{kind} minus dropout, learning rate {lr}: about 0 points",
+            each(of, lambda d: f"{percent(d[0])}, loss {plain(d[1])}"),
+            0 in signs({f: d[0] for f, d in of.items()}),
+        )
+        for lr, kinds in results["differences"].items()
+        for kind, of in kinds.items()
+    ]
+    for p, of in results["distances"].items():
+        v = float(p) / (1 - float(p))
+        gap = [d["skewness"] / math.sqrt(v) - 1 for d in of]
+        rows += [
+            Row(
+                f"variance {v:g}: if K doubles, the distance from v times a Poisson number halves",
+                _listed(of, "poisson", "total variation distance"),
+                abs(of[-1]["poisson"] / of[-2]["poisson"] - 1 / 2) < 0.05,
+            ),
+            Row(
+                f"variance {v:g}: the skewness goes to {math.sqrt(v):g}, not to 0",
+                _listed(of, "skewness", "skewness"),
+                abs(gap[-1]) < 0.05 and abs(gap[-1] / gap[-2] - 1 / 2) < 0.05,
+            ),
+            Row(
+                f"variance {v:g}: the distance from a normal number does not go to 0",
+                _listed(of, "normal", "largest difference of the distribution functions"),
+                of[-1]["normal"] > 0.9 * of[-2]["normal"],
+            ),
+        ]
+    fixed = results["distances"]["0.2"]
+    rows += [
+        Row(
+            "each mask keeps the rate 0.2: if K doubles, that distance falls by 1 / sqrt(2)",
+            _listed(fixed, "normal_fixed", "largest difference of the distribution functions"),
+            abs(fixed[-1]["normal_fixed"] / fixed[-2]["normal_fixed"] - 1 / math.sqrt(2)) < 0.05,
+        ),
+        Row(
+            "share of zeros among factors drawn: the exact one within 4 standard deviations",
+            each(results["zeros"], lambda z: f"at most {z:.1f}"),
+            all(z < 4 for z in results["zeros"].values()),
+        ),
+    ]
+    return Answer(rows, _text(results))
+
+
+def _listed(of: list[dict[str, float]], key: str, name: str) -> str:
+    some = (0, MASKS.index(16), len(MASKS) - 1)
+    return f"{name} " + ", ".join(f"{of[i][key]:.3g} (K = {MASKS[i]})" for i in some)
+
+
+def _sorted(results: dict[str, Any], which: int, what: str, show: Any) -> str:
+    """Return which kinds were better, worse, or neither, in a sentence for each."""
+    found: dict[str, list[str]] = {}
+    for kind, of in results["differences"][str(results["chosen"])].items():
+        values = {f: d[which] for f, d in of.items()}
+        said = verdict(values, f"A higher {what} has", f"A lower {what} has")
+        found.setdefault(said, []).append(f"{kind} ({each(values, show)})")
+    return " ".join(
+        f"{said.replace('no difference', f'No difference in {what}')}"
+        f"{':' if said.startswith('no') else ''} {', '.join(kinds)}."
+        for said, kinds in found.items()
+    )
+
+
+def _text(results: dict[str, Any]) -> str:
+    chosen = str(results["chosen"])
+    gaussian = {f: d[0] for f, d in results["differences"][chosen]["gaussian"].items()}
+    shapes, limit = results["shapes"]["0.5"], results["distances"]["0.5"][-1]
+    return (
+        f"On {SMALL.images:,} images, {SMALL.epochs} epochs and the rates {SMALL.p1} and "
+        f"{SMALL.p2}, against dropout at the learning rate {chosen}, which was chosen for dropout "
+        f"on the validation split: {_sorted(results, 0, 'accuracy', percent)} "
+        f"{_sorted(results, 1, 'test loss', plain)} "
+        "To see the difference in accuracy of Gaussian noise, one would need this many seeds: "
+        f"{each(gaussian, needed)}. The table has the same for the article's learning rate 0.5. "
+        "The path from dropout to more and more masks does not end at Gaussian noise. At variance "
+        f"1, {MASKS[-1]} masks "
+        f"have skewness {limit['skewness']:.3f}, and a total variation distance of "
+        f"{limit['poisson']:.4f} from a Poisson number. With dropout, "
+        f"{shapes['dropout']['zero']:.0%} of the units are 0, with 16 masks "
+        f"{shapes['masks-16']['zero']:.0%}, and with a Poisson number it would be "
+        f"{math.exp(-1):.0%}. Gaussian noise changes the sign of "
+        f"{shapes['gaussian']['negative']:.0%} of the units and uniform noise of "
+        f"{shapes['uniform']['negative']:.0%}. Lognormal noise never does, but it has the longest "
+        f"tail: its skewness is {shapes['lognormal']['skewness']:g} and its excess kurtosis "
+        f"{shapes['lognormal']['kurtosis']:g}, against {shapes['dropout']['skewness']:g} and "
+        f"{shapes['dropout']['kurtosis']:g} for dropout."
+    )
+
+
+def draw(results: dict[str, Any], figure: Any) -> None:
+    """Draw the differences at both learning rates, and where the mean of K masks goes."""
+    kinds = results["kinds"]
+    *panels, shape = figure.subplots(1, 3)
+    for panel, (lr, of) in zip(panels, results["differences"].items(), strict=True):
+        for i, framework in enumerate(results["zeros"]):
+            points = np.array([of[kind][framework][0][:3] for kind in kinds])
+            mean, low, high = 100 * points.T
+            panel.errorbar(mean, np.arange(len(kinds)) + 0.2 * i, xerr=(mean - low, high - mean),
+                           fmt="o", color=f"C{i}", capsize=2, label=framework)  # fmt: skip
+        panel.axvline(0, color="gray", lw=0.8)
+        panel.set_yticks(range(len(kinds)), kinds if panel is panels[0] else [""] * len(kinds))
+        panel.invert_yaxis()
+        panel.set(xlabel="accuracy minus dropout's (points)", title=f"learning rate {lr}")
+        panel.legend(fontsize="small")
+    of = results["distances"]["0.5"]
+    labels = ("Poisson, variance 1", "normal, variance 1", "normal, rate 0.2")
+    for key, label in zip(("poisson", "normal", "normal_fixed"), labels, strict=True):
+        shape.loglog(MASKS, [d[key] for d in of], "o-", ms=3, label=f"from {label}")
+    shape.set(xlabel="K masks", ylabel="distance")
+    shape.legend(fontsize="small")

@@ -1,0 +1,290 @@
+"""Exercise 3: the variance of activations, with and without dropout.
+
+Source: Li et al., "Understanding the Disharmony between Dropout and Batch Normalization by Variance
+Shift", CVPR (2019), for the shift of variance between training and test.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from experiments.masks import all_masks, apply_keep
+from experiments.paired import as_difference, each, interval, needed, paired, verdict
+from experiments.report import Answer, Row
+from experiments.runs import Run, Setting, Study
+
+QUESTION = "What is the variance of activations with and without dropout?"
+
+DROPOUT = Setting(images=10_000, epochs=30)
+NONE = DROPOUT.but(p1=0.0, p2=0.0)
+IMAGES, PASSES = 500, 40  # what is measured: this many test images, each with this many masks
+LAYERS = ("hidden 1", "pre-activations 2", "hidden 2", "logits")
+EXACT = 1e-10
+
+
+def predict() -> str:
+    """Return what theory and the literature say."""
+    return (
+        "If h is fixed, dropout gives h' the variance h² p / (1 - p). A pre-activation, the sum of "
+        "w_j h'_j, gets the variance p / (1 - p) Σ w_j² h_j². Two pre-activations i and k share "
+        "the mask, so their covariance is p / (1 - p) Σ w_ij w_kj h_j². All three are exact. Over "
+        "many images, the variance in training is that of the images plus the mean of that of the "
+        "masks. So it is larger than at test time: for a unit with mean c and variance v over the "
+        "images it is (v + c²) / (1 - p) - c², against v at test time. A batch normalisation that "
+        "stores the variance of training then divides by the wrong number (Li et al., 2019)."
+    )
+
+
+def covariance(values: ndarray, chance: ndarray) -> ndarray:
+    """Return the covariances of the columns, where a row has a probability."""
+    centred = values - chance @ values
+    return np.asarray(centred.T * chance @ centred)
+
+
+def difference(a: ndarray, b: ndarray) -> float:
+    """Return the largest difference, as a part of the largest number of b."""
+    return float(np.abs(a - b).max() / np.abs(b).max())
+
+
+def exactly(differences: Iterable[float]) -> str:
+    """Return the largest difference of all implementations, for a table."""
+    return f"largest relative difference {max(differences):.0e}"
+
+
+def identities(framework: str, n: int = 10, p: float = 0.3) -> dict[str, float]:
+    """Return how far each identity is from exact, over all masks of a layer of n units."""
+    rng = np.random.default_rng(0)
+    h, w = rng.uniform(0, 2, n), rng.normal(size=(3, n))
+    masks, chance = all_masks(n, p)
+    dropped = apply_keep(framework, h, masks, p)
+    of_h, of_z = covariance(dropped, chance), covariance(dropped @ w.T, chance)
+    off = ~np.eye(3, dtype=bool)
+    form = p / (1 - p) * (w * h**2) @ w.T
+    return {
+        "activations": difference(np.diag(of_h), h**2 * p / (1 - p)),
+        "pre-activations": difference(np.diag(of_z), p / (1 - p) * (w**2 * h**2).sum(1)),
+        "covariances": difference(of_z[off], form[off]),
+    }
+
+
+def measure(
+    setting: Setting, weights: dict[str, ndarray], images: ndarray, labels: ndarray
+) -> dict[str, Any]:
+    """Measure the variances of a trained network, with all masks on."""
+    from impls.numpy.dropout import dropout
+
+    (w1, b1), (w2, b2), (w3, b3) = (
+        (weights[f"linear_{i}.weight"], weights[f"linear_{i}.bias"]) for i in (1, 2, 3)
+    )
+    rng = np.random.default_rng(setting.seed)
+    h1 = np.maximum(images[:IMAGES] @ w1.T + b1, 0)
+    z2 = h1 @ w2.T + b2
+    h2 = np.maximum(z2, 0)
+    passes = []
+    for _ in range(PASSES):
+        dropped_1 = dropout(h1, setting.p1, training=True, rng=rng)
+        pre_2 = dropped_1 @ w2.T + b2
+        dropped_2 = dropout(np.maximum(pre_2, 0), setting.p2, training=True, rng=rng)
+        passes.append((dropped_1, pre_2, dropped_2, dropped_2 @ w3.T + b3))
+    v1, v2 = (p / (1 - p) for p in (setting.p1, setting.p2))
+    forms = (v1 * h1**2, v1 * h1**2 @ w2.T**2, v2 * h2**2, v2 * h2**2 @ w3.T**2)
+    at_test = (h1, z2, h2, h2 @ w3.T + b3)
+    return {
+        layer: _variances(np.stack(values).astype(float), test.astype(float), form.astype(float))
+        for layer, values, test, form in zip(
+            LAYERS, zip(*passes, strict=True), at_test, forms, strict=True
+        )
+    }
+
+
+def _variances(values: ndarray, test: ndarray, form: ndarray) -> dict[str, float]:
+    """Return means over units. The arrays are (passes, images, units), (images, units) twice."""
+    masks = values.var(0, ddof=1).mean()
+    data = values.mean(0).var(0).mean() - masks / len(values)
+    alive = test.var(0) > 1e-6 * test.var(0).max()
+    v = test.var(0)[alive]
+    return {
+        "data": float(data),
+        "masks": float(masks),
+        "formula": float(form.mean()),
+        "test": float(test.var(0).mean()),
+        "shift": float(np.mean(v / values.reshape(-1, test.shape[1]).var(0)[alive])),
+        # of a unit with variance v over images, to which the masks add the mean of the formula
+        "shift predicted": float(np.mean(v / (v + form.mean(0)[alive]))),
+    }
+
+
+def _values(runs: Iterable[Run], layer: str, name: str, by: str = "") -> ndarray:
+    """Return what was measured in each run, divided by something else. 0 / 0 is NaN."""
+    found = [run["measured"][layer] for run in runs]
+    top = np.array([m[name] for m in found], float)
+    bottom = np.array([m[by] if by else 1.0 for m in found], float)
+    return np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom > 0)
+
+
+def _interval(values: ndarray) -> tuple[float, float, float]:
+    """Return mean and interval of the networks that did not die. NaN if all did."""
+    alive = values[np.isfinite(values)]
+    return interval(alive) if len(alive) else (np.nan, np.nan, np.nan)
+
+
+def _log(values: ndarray) -> ndarray:
+    return np.log(values, out=np.full_like(values, np.nan), where=values > 0)
+
+
+def _factor(difference: Any) -> str:
+    """Return a difference of logarithms as a factor."""
+    mean, low, high = np.exp(as_difference(difference)[:3])
+    return f"{mean:.3g} ({low:.3g} to {high:.3g})"
+
+
+def run(study: Study) -> dict[str, Any]:
+    """Check the identities, and measure networks at several times of their training."""
+    lrs, times = study.of((0.05, 0.1, 0.2), (0.1,)), study.of((1, 3, 10, 30), (1, 2))
+    bases = {"dropout": DROPOUT, "none": NONE}
+    chosen = {name: found["lr"] for name, found in study.choose(bases, {"lr": lrs}).items()}
+    rates = {"0.5": dict.fromkeys(bases, 0.5), "chosen": chosen}
+    runs = study.train({
+        f"{name} {rate} {time}": base.but(lr=rates[rate][name], epochs=time, measure="variance")
+        for name, base in bases.items() for rate in rates for time in times
+    })  # fmt: skip
+    end = times[-1]
+
+    def table(layers: Iterable[str], name: str, by: str = "") -> dict[str, Any]:
+        return {
+            rate: {
+                layer: {f: _interval(_values(of[f"dropout {rate} {end}"], layer, name, by))
+                        for f, of in runs.items()}
+                for layer in layers
+            }
+            for rate in rates
+        }  # fmt: skip
+
+    exact = {f: identities(f) for f in (*study.frameworks, "numpy")}
+    return {
+        "chosen": chosen,
+        "times": times,
+        "identities": {name: {f: exact[f][name] for f in exact} for name in exact["numpy"]},
+        "masks by data": table(LAYERS, "masks", "data"),
+        "masks by formula": table(LAYERS, "masks", "formula"),
+        "shift": table(LAYERS[:2], "shift"),
+        "shift predicted": table(LAYERS[:2], "shift predicted"),
+        "test": {  # logarithm of the variance at test time, dropout minus none
+            rate: {
+                layer: {f: paired(_log(_values(of[f"dropout {rate} {end}"], layer, "test")),
+                                  _log(_values(of[f"none {rate} {end}"], layer, "test")))
+                        for f, of in runs.items()}
+                for layer in LAYERS
+            }
+            for rate in rates
+        },
+        "curves": {
+            f: {
+                f"{name}, {what}": [
+                    _interval(_values(of[f"{name} chosen {time}"], "hidden 2", what))
+                    for time in times
+                ]
+                for name, what in (("none", "test"), ("dropout", "test"), ("dropout", "masks"))
+            }
+            for f, of in runs.items()
+        },
+    }  # fmt: skip
+
+
+def _number(value: list[float]) -> str:
+    return f"{value[0]:.3f} ({value[1]:.3f} to {value[2]:.3f})"
+
+
+def answer(results: dict[str, Any]) -> Answer:
+    """Compare predictions and measurements."""
+    rows = [
+        Row(f"{name}: the formula is exact", exactly(of.values()), max(of.values()) < EXACT)
+        for name, of in results["identities"].items()
+    ]
+    titles = {"0.5": "learning rate 0.5", "chosen": "chosen learning rate"}
+    for rate, layers in results["masks by formula"].items():
+        for layer in LAYERS[:2]:
+            good = all(abs(value[0] - 1) < 0.02 for value in layers[layer].values())
+            rows.append(Row(
+                f"{layer} of a trained network, {titles[rate]}: variance of the masks by the "
+                "formula is 1 within 2 %", each(layers[layer], _number), good,
+            ))  # fmt: skip
+        through = all(value[1] > 1 for value in layers["logits"].values())
+        rows.append(Row(
+            f"logits, {titles[rate]}: the same with h of test time is above 1, because the noise "
+            "of the first layer comes through", each(layers["logits"], _number), through,
+        ))  # fmt: skip
+    for rate, layers in results["shift"].items():
+        for layer, found in layers.items():
+            predicted = results["shift predicted"][rate][layer]
+            good = all(abs(found[f][0] / predicted[f][0] - 1) < 0.02 for f in found)
+            rows.append(Row(
+                f"{layer}, {titles[rate]}: variance at test time by that in training is "
+                + each(predicted, lambda v: f"{v[0]:.3f}"), each(found, _number), good,
+            ))  # fmt: skip
+    return Answer(rows, _text(results))
+
+
+def _text(results: dict[str, Any]) -> str:
+    chosen, end = results["chosen"], results["times"][-1]
+    beside, shift = results["masks by data"]["chosen"], results["shift"]["chosen"]
+    hidden = results["test"]["chosen"]["hidden 2"]
+    exact = all(max(of.values()) < EXACT for of in results["identities"].values())
+    larger = [
+        layer for layer in LAYERS if all(value[1] > 1 for value in beside[layer].values())
+    ]  # fmt: skip
+    verb = "hold" if exact else "do not all hold"
+    return (
+        f"The three formulas {verb} to 1e-10 over all masks of a small layer. In networks that "
+        f"were trained with dropout ({DROPOUT.images:,} images, {end} epochs, learning rate "
+        f"{chosen['dropout']:g}, chosen on the validation split), the variance of the masks "
+        "divided by that of the images is: "
+        + ". ".join(f"{layer}: {each(beside[layer], _number)}" for layer in LAYERS)
+        + ". The masks add more variance than the images have in: "
+        f"{', '.join(larger) or 'none of these'}. At test time, the second hidden layer of a "
+        "network trained with dropout has "
+        + verdict(hidden, "a larger variance than", "a smaller variance than")
+        + f" that of a network trained without (learning rate {chosen['none']:g}): it is the "
+        f"one without times {each(hidden, _factor)}. At learning rate 0.5 the factor is "
+        f"{each(results['test']['0.5']['hidden 2'], _factor)}. To see the first, "
+        f"{each(hidden, needed)} seeds are needed. A batch normalisation behind the first dropout "
+        "layer that stores the variance of training would give units, at test time, a mean "
+        f"variance of {each(shift['hidden 1'], _number)} instead of 1. Behind the next linear map "
+        f"it would be {each(shift['pre-activations 2'], _number)}."
+    )
+
+
+def draw(results: dict[str, Any], figure: Any) -> None:
+    """Draw the variances of each layer, their course in training, and the shift."""
+    panels = figure.subplots(1, 3)
+    frameworks = list(results["curves"])
+    width = 0.8 / len(frameworks)
+    for i, f in enumerate(frameworks):
+        for panel, key, layers in (
+            (panels[0], "masks by data", LAYERS),
+            (panels[2], "shift", LAYERS[:2]),
+        ):
+            mean, low, high = np.array([results[key]["chosen"][layer][f] for layer in layers]).T
+            panel.bar(
+                np.arange(len(layers)) + (i - (len(frameworks) - 1) / 2) * width, mean, width,
+                yerr=(mean - low, high - mean), capsize=2, color=f"C{i}", label=f,
+            )  # fmt: skip
+            panel.set_xticks(range(len(layers)), layers, rotation=30, ha="right")
+            panel.axhline(1, color="grey", lw=0.8)
+        for style, (name, points) in zip(
+            ("-", "--", ":"), results["curves"][f].items(), strict=True
+        ):
+            panels[1].plot(
+                results["times"], np.array(points)[:, 0], style + "o", color=f"C{i}",
+                markersize=3, label=f"{f}, {name}",
+            )  # fmt: skip
+    for j, layer in enumerate(LAYERS[:2]):
+        predicted = results["shift predicted"]["chosen"][layer][frameworks[0]][0]
+        panels[2].plot((j - 0.45, j + 0.45), (predicted, predicted), "k--", lw=1)
+    panels[0].set(title="trained network", ylabel="variance of masks / of images")
+    panels[1].set(title="hidden 2", xlabel="epochs", ylabel="variance", xscale="log")
+    panels[2].set(title="shift (dashed: predicted)", ylabel="variance at test / in training")
+    panels[0].legend(fontsize="small")
+    panels[1].legend(fontsize="x-small")
