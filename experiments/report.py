@@ -70,7 +70,8 @@ def run(exercise: ModuleType, study: Study) -> dict[str, Any]:
         "seeds": study.seeds,
         "quick": study.quick,
         "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("numpy", *names)},
+        # Without what follows a plus sign, which names a build.
+        | {name: version(name).split("+")[0] for name in ("numpy", *names)},
         # As it will be read again: tuples become lists, and keys become text.
         "results": json.loads(json.dumps(results)),
     }

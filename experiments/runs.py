@@ -98,6 +98,13 @@ class Setting:
         return self.p1 * part, self.p2 * part
 
 
+# The article's settings.
+ARTICLE = Setting(epochs=10)
+# Few images and many steps, so that networks learn their images nearly by heart in seconds.
+SMALL = Setting(images=5_000, epochs=30, batch_size=32)
+# The learning rates among which the validation split decides.
+LRS = (0.05, 0.1, 0.2)
+
 # A run is a line of the store: the setting, one number per epoch for each of CURVES, `fit_loss` and
 # `fit_accuracy` (of the training images, with dropout off, at the end), what was `measured`,
 # `seconds` and `versions`.
@@ -153,7 +160,7 @@ def train(setting: Setting) -> Run:
         "fit_accuracy": fit_accuracy,
         "measured": measured,
         "seconds": round(time.perf_counter() - started, 2),
-        "versions": {package: version(package) for package in ("numpy", *packages)},
+        "versions": {package: version(package).split("+")[0] for package in ("numpy", *packages)},
     }
 
 

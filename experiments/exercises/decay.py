@@ -14,12 +14,11 @@ from experiments.exercises.variance import EXACT, difference, exactly
 from experiments.masks import all_masks, apply_keep
 from experiments.paired import each, interval, needed, paired, percent, signs, verdict
 from experiments.report import Answer, Row
-from experiments.runs import Setting, Study, last
+from experiments.runs import LRS, SMALL, Setting, Study, last
 
 QUESTION = "How does dropout compare with weight decay, and what does it do to the loss?"
 
-BASE = Setting(images=5_000, epochs=60, hidden_1=128, hidden_2=128)
-FEW = BASE.but(images=1_000, batch_size=64)  # for several masks per step
+FEW = SMALL.but(images=1_000, batch_size=64)  # for several masks per step
 OFF = {"p1": 0.0, "p2": 0.0}
 DECAYS, NORMS, COPIES = (3e-4, 1e-3, 3e-3), (1.5, 2.0, 2.5), (1, 4, 16)
 # In the order of Srivastava's table 9, from the most errors on MNIST to the fewest.
@@ -123,7 +122,7 @@ def measure(
 
 def _choose(study: Study, lrs: tuple[float, ...]) -> dict[str, dict[str, Setting]]:
     """Choose learning rates, and then strengths at the chosen one and at 0.5."""
-    bases = {"none": BASE.but(**OFF), "dropout": BASE}
+    bases = {"none": SMALL.but(**OFF), "dropout": SMALL}
     rates = study.choose(bases, {"lr": lrs})
     found: dict[str, dict[str, Setting]] = {}
     for rate in ("0.5", "chosen"):
@@ -143,7 +142,7 @@ def _choose(study: Study, lrs: tuple[float, ...]) -> dict[str, dict[str, Setting
 
 def run(study: Study) -> dict[str, Any]:
     """Train with each method, and with several masks per step."""
-    lrs = study.of((0.05, 0.1, 0.2), (0.1,))
+    lrs = study.of(LRS, (0.1,))
     methods = _choose(study, lrs)
     few = study.choose({"few": FEW}, {"lr": lrs})["few"]["lr"]
     settings = {
@@ -286,7 +285,7 @@ def _text(results: dict[str, Any]) -> str:
     dropout = kept["chosen"]["dropout"]
     makes = "makes" if abs(exact["rates"][-1] - 1) < 0.01 else "does not make"
     return (
-        f"On {BASE.images:,} images ({BASE.epochs} epochs, {BASE.hidden_1} units in each hidden "
+        f"On {SMALL.images:,} images ({SMALL.epochs} epochs, {SMALL.hidden_1} units in each hidden "
         "layer), better than no regularisation in every framework, at the learning rates chosen "
         f"on the validation split: {', '.join(helps['chosen']) or 'nothing'}. What does not help "
         f"clearly: {', '.join(lacks) or 'nothing'}. At learning rate 0.5, what helps is: "

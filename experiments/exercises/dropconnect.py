@@ -13,12 +13,12 @@ from experiments.exercises.variance import EXACT, covariance, difference, exactl
 from experiments.masks import all_masks, apply_keep
 from experiments.paired import each, interval, needed, paired, percent, plain, signs, verdict
 from experiments.report import Answer, Row
-from experiments.runs import Setting, Study, last
+from experiments.runs import LRS, SMALL, Setting, Study, last
 
 QUESTION = "What if weights are dropped instead of units (DropConnect)?"
 
 # Small, because each weight has a mask for each example.
-DROPOUT = Setting(images=5_000, epochs=20, hidden_1=64, hidden_2=64)
+DROPOUT = SMALL.but(epochs=20, hidden_1=64, hidden_2=64)
 METHODS = {
     "none": DROPOUT.but(p1=0.0, p2=0.0),
     "dropout": DROPOUT,
@@ -104,7 +104,7 @@ def _loss(logits: ndarray, labels: ndarray) -> float:
 
 def run(study: Study) -> dict[str, Any]:
     """Train with DropConnect, with dropout and without, and test in two ways."""
-    found = study.choose(METHODS, {"lr": study.of((0.1, 0.2, 0.3), (0.1,))})
+    found = study.choose(METHODS, {"lr": study.of(LRS, (0.1,))})
     chosen = {name: lr["lr"] for name, lr in found.items()}
     rates = {"0.5": dict.fromkeys(METHODS, 0.5), "chosen": chosen}
     runs = study.train({

@@ -12,18 +12,18 @@ from experiments import gradients
 from experiments.gradients import measure, sign_row  # noqa: F401 (the runs look for measure here)
 from experiments.paired import each, needed, paired, percent, plain, signs, verdict
 from experiments.report import Answer, Row
-from experiments.runs import Run, Setting, Study, last
+from experiments.runs import ARTICLE, LRS, SMALL, Run, Setting, Study, last
 
 QUESTION = "What if training takes more epochs, or has fewer images? When does dropout pay?"
 
-LONG = Setting(images=10_000, epochs=60)
+LONG = Setting(images=10_000, epochs=60, batch_size=64)
 SIZES = {
     n: Setting(images=n, epochs=60, batch_size=32)  # enough steps from few images
     for n in (100, 500, 1_000)
 } | {
-    5_000: Setting(images=5_000, epochs=20, batch_size=64),
+    5_000: SMALL,
     10_000: LONG,
-    60_000: Setting(epochs=10),
+    60_000: ARTICLE,
 }
 OFF = {"p1": 0.0, "p2": 0.0}
 VARIANTS: dict[str, dict[str, float]] = {"without": OFF, "with": {}}
@@ -50,7 +50,7 @@ def predict() -> str:
 def run(study: Study) -> dict[str, Any]:
     """Train with few and many images and with each schedule, and measure gradients."""
     sizes = study.of(tuple(SIZES), (10_000, 60_000))
-    lrs = study.of((0.05, 0.1, 0.2), (0.1,))
+    lrs = study.of(LRS, (0.1,))
     base = {f"{n} {v}": SIZES[n].but(**VARIANTS[v]) for n in sizes for v in VARIANTS}
     chosen = {name: c["lr"] for name, c in study.choose(base, {"lr": lrs}).items()}
     settings: dict[str, Setting] = {}

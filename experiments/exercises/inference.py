@@ -12,12 +12,11 @@ from experiments.masks import geometric_mean, sigmoid_signs
 from experiments.paired import as_difference, each, interval, needed, paired, plain, signs, verdict
 from experiments.passes import logits, moment_matching, passes
 from experiments.report import Answer, Row
-from experiments.runs import Setting, Study
+from experiments.runs import ARTICLE, LRS, Setting, Study
 from impls.numpy.evaluate import count_correct, cross_entropy
 
 QUESTION = "Why is dropout not used at test time, and what happens if it is?"
 
-FULL = Setting(epochs=10)
 PASSES = 100
 GROUPS = (1, 2, 4, 5, 10, 20, 25, 50, 100)  # K divides 100, so that each pass is used once
 DOUBLINGS = ((5, 10), (10, 20), (25, 50), (50, 100))
@@ -75,17 +74,17 @@ def _score(p: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
 
 def run(study: Study) -> dict[str, Any]:
     """Train with dropout, use each network in every way, and enumerate the masks of small ones."""
-    lrs = study.of((0.05, 0.1, 0.2), (0.1,))
-    chosen = study.choose({"full": FULL}, {"lr": lrs})["full"]["lr"]
+    lrs = study.of(LRS, (0.1,))
+    chosen = study.choose({"full": ARTICLE}, {"lr": lrs})["full"]["lr"]
     rates = (0.5, chosen)
-    runs = study.train({str(lr): FULL.but(lr=lr, measure="inference") for lr in rates})
+    runs = study.train({str(lr): ARTICLE.but(lr=lr, measure="inference") for lr in rates})
     scores = {
         f: {lr: {way: np.array([run["measured"][way] for run in of[lr]]).T
                  for way in of[lr][0]["measured"]} for lr in of} for f, of in runs.items()
     }  # fmt: skip
     return {
         "chosen": chosen,
-        "epochs": FULL.epochs,
+        "epochs": ARTICLE.epochs,
         "errors": _by(scores, lambda s: {way: interval(s[way][0]) for way in WAYS}),
         "pairs": _by(
             scores,

@@ -12,12 +12,11 @@ import numpy as np
 
 from experiments.paired import each, needed, paired, percent, plain, signs, verdict
 from experiments.report import Answer, Row
-from experiments.runs import Setting, Study, last
+from experiments.runs import LRS, SMALL, Study, last
 from experiments.shapes import distances, rate_of, shape_of
 
 QUESTION = "Does it matter that dropout's noise is 0 or 1 / (1 - p), if its variance is the same?"
 
-SMALL = Setting(images=10_000, epochs=30)
 KINDS = ("masks-2", "masks-4", "masks-16", "gaussian", "uniform", "lognormal")
 MASKS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 RATES = (0.2, 0.5)
@@ -57,7 +56,7 @@ def zeros(framework: str, masks: int, p: float) -> float:
 
 def run(study: Study) -> dict[str, Any]:
     """Train with each kind of noise, and compute the exact shape of each."""
-    lrs = study.of((0.05, 0.1, 0.2), (0.1,))
+    lrs = study.of(LRS, (0.1,))
     chosen = study.choose({"small": SMALL}, {"lr": lrs})["small"]["lr"]
     kinds = study.of(KINDS, KINDS[1:])
     settings = {

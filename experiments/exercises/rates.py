@@ -10,12 +10,10 @@ import numpy as np
 
 from experiments.paired import each, interval, paired, percent, signs, verdict
 from experiments.report import Answer, Row
-from experiments.runs import Setting, Study, last
+from experiments.runs import ARTICLE, LRS, SMALL, Study, last
 
 QUESTION = "What if the rates of the two layers change, and what if they are swapped?"
 
-SMALL = Setting(images=10_000, epochs=30)
-FULL = Setting(epochs=10)
 ORDERS = {"article": {"p1": 0.2, "p2": 0.5}, "swapped": {"p1": 0.5, "p2": 0.2}}
 
 
@@ -34,13 +32,13 @@ def predict() -> str:
 def run(study: Study) -> dict[str, Any]:
     """Train a grid of rates, the swapped pair, and layers with n (1 - p) units fixed."""
     rates = study.of((0.0, 0.2, 0.5, 0.8), (0.0, 0.5))
-    lrs = study.of((0.05, 0.1, 0.2), (0.1,))
+    lrs = study.of(LRS, (0.1,))
     chosen = {
-        "full": study.choose({"full": FULL}, {"lr": lrs})["full"]["lr"],
+        "full": study.choose({"full": ARTICLE}, {"lr": lrs})["full"]["lr"],
         "small": study.choose({"small": SMALL}, {"lr": lrs})["small"]["lr"],
     }
     settings = {
-        f"{order} {lr}": FULL.but(lr=lr, **ORDERS[order])
+        f"{order} {lr}": ARTICLE.but(lr=lr, **ORDERS[order])
         for order in ORDERS
         for lr in (0.5, chosen["full"])
     }
@@ -111,8 +109,8 @@ def answer(results: dict[str, Any]) -> Answer:
     text = (
         f"Swapping the rates gives, at the learning rate {chosen['full']:g} that was chosen on the "
         f"validation split, {effect}: "
-        f"{each(swapped[str(chosen['full'])], percent)} points after {FULL.epochs} epochs on all "
-        f"images. At the article's 0.5 it is {each(swapped['0.5'], percent)}. On "
+        f"{each(swapped[str(chosen['full'])], percent)} points after {ARTICLE.epochs} epochs on "
+        f"all images. At the article's 0.5 it is {each(swapped['0.5'], percent)}. On "
         f"{SMALL.images:,} images with learning rate {chosen['small']:g}, the best rates of the "
         "grid are "
         + each(best, lambda b: f"{b[0]:g} and {b[1]:g} ({b[2]:.2%}; without dropout {b[3]:.2%})")

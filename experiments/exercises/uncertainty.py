@@ -15,12 +15,11 @@ from experiments.masks import all_masks, apply_keep
 from experiments.paired import each, interval, needed, paired, percent, plain, signs, verdict
 from experiments.passes import auroc, entropy, logits, passes, turned
 from experiments.report import Answer, Row
-from experiments.runs import Setting, Study, arrays
+from experiments.runs import ARTICLE, LRS, Setting, Study, arrays
 from shared.data import load
 
 QUESTION = "Does the network know what it does not know, and can it still learn by heart?"
 
-FULL = Setting(epochs=10)
 # The sample has the fewest test images, and here they would only cost time.
 RANDOM = Setting(data="sample", random_labels=True, images=500, epochs=300, batch_size=50)
 PASSES = 50
@@ -103,12 +102,12 @@ def tikhonov(framework: str) -> float:
 
 def run(study: Study) -> dict[str, Any]:
     """Train with dropout and look at its passes, and train on random labels."""
-    lrs = study.of((0.05, 0.1, 0.2), (0.1,))
-    chosen = study.choose({"full": FULL}, {"lr": lrs})["full"]["lr"]
+    lrs = study.of(LRS, (0.1,))
+    chosen = study.choose({"full": ARTICLE}, {"lr": lrs})["full"]["lr"]
     rates = (0.5, chosen)
     true_labels = RANDOM.but(random_labels=False, epochs=60)
     of_labels = study.choose({"": true_labels}, {"lr": study.of((0.1, 0.2), (0.1,))})[""]["lr"]
-    settings = {f"passes {lr}": FULL.but(lr=lr, measure="uncertainty") for lr in rates}
+    settings = {f"passes {lr}": ARTICLE.but(lr=lr, measure="uncertainty") for lr in rates}
     for lr in (0.5, of_labels):
         settings[f"with {lr}"] = RANDOM.but(lr=lr)
         settings[f"without {lr}"] = RANDOM.but(lr=lr, p1=0.0, p2=0.0)
@@ -117,7 +116,7 @@ def run(study: Study) -> dict[str, Any]:
     return {
         "chosen": chosen,
         "chosen_of_labels": of_labels,
-        "epochs": FULL.epochs,
+        "epochs": ARTICLE.epochs,
         "data": picture["setting"]["data"],
         "least_sure": picture["measured"]["least_sure"],
         "shirts": picture["measured"]["shirts"],

@@ -13,11 +13,11 @@ from numpy import ndarray
 from experiments.masks import all_masks, apply_keep
 from experiments.paired import as_difference, each, interval, needed, paired, verdict
 from experiments.report import Answer, Row
-from experiments.runs import Run, Setting, Study
+from experiments.runs import LRS, SMALL, Run, Setting, Study
 
 QUESTION = "What is the variance of activations with and without dropout?"
 
-DROPOUT = Setting(images=10_000, epochs=30)
+DROPOUT = SMALL
 NONE = DROPOUT.but(p1=0.0, p2=0.0)
 IMAGES, PASSES = 500, 40  # what is measured: this many test images, each with this many masks
 LAYERS = ("hidden 1", "pre-activations 2", "hidden 2", "logits")
@@ -142,7 +142,7 @@ def _factor(difference: Any) -> str:
 
 def run(study: Study) -> dict[str, Any]:
     """Check the identities, and measure networks at several times of their training."""
-    lrs, times = study.of((0.05, 0.1, 0.2), (0.1,)), study.of((1, 3, 10, 30), (1, 2))
+    lrs, times = study.of(LRS, (0.1,)), study.of((1, 3, 10, 30), (1, 2))
     bases = {"dropout": DROPOUT, "none": NONE}
     chosen = {name: found["lr"] for name, found in study.choose(bases, {"lr": lrs}).items()}
     rates = {"0.5": dict.fromkeys(bases, 0.5), "chosen": chosen}

@@ -10,11 +10,10 @@ import numpy as np
 
 from experiments.paired import each, interval, needed, paired, percent, plain, signs, verdict
 from experiments.report import Answer, Row
-from experiments.runs import Run, Setting, Study, last
+from experiments.runs import LRS, SMALL, Run, Setting, Study, last
 
 QUESTION = "What if both hidden layers have more or fewer units?"
 
-SMALL = Setting(images=5_000, epochs=20, batch_size=64)
 WIDEST = Setting(images=1_000, epochs=10, batch_size=32, hidden_1=4_096, hidden_2=4_096)
 VARIANTS: dict[str, dict[str, float]] = {"without": {"p1": 0.0, "p2": 0.0}, "with": {}}
 CURVES = ("test_accuracy", "test_loss", "fit_loss")
@@ -36,7 +35,7 @@ def run(study: Study) -> dict[str, Any]:
     """Train networks of each width, with and without dropout."""
     widths = study.of((64, 128, 256, 512, 1_024), (32, 64))  # a quick look makes 64 small, too
     at_half = (widths[0], *study.of((256,), ()), widths[-1])  # learning rate 0.5: not all widths
-    lrs = study.of((0.05, 0.1, 0.2), (0.1,))
+    lrs = study.of(LRS, (0.1,))
     base = {
         f"{n} {v}": SMALL.but(hidden_1=n, hidden_2=n, **p)
         for n in widths
