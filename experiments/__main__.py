@@ -7,6 +7,7 @@ python -m experiments all
 
 import dataclasses
 import importlib
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -66,13 +67,17 @@ def main() -> None:
             config.quick,
             config.processes,
         )
-        for name in EXERCISES if config.name == "all" else (config.name,):
-            module = MODULES[name]
-            numbers = report.run(module, study)
-            path = report.write(module, numbers, out)
-            print(f"{report.title_of(module)}\n\n{module.answer(numbers['results']).text}\n")
-            print(f"wrote {path}\n")
-            (out / "README.md").write_text(report.index(out, MODULES))
+        try:
+            for name in EXERCISES if config.name == "all" else (config.name,):
+                module = MODULES[name]
+                numbers = report.run(module, study)
+                path = report.write(module, numbers, out)
+                print(f"{report.title_of(module)}\n\n{module.answer(numbers['results']).text}\n")
+                print(f"wrote {path}\n")
+                (out / "README.md").write_text(report.index(out, MODULES))
+        except KeyboardInterrupt:
+            print("\nstopped: the same command goes on where it was", file=sys.stderr)
+            raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import importlib
 import json
 import math
 import os
+import signal
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -229,6 +230,7 @@ def _set_up() -> None:
 
     Two processes with two threads each would wait for one another.
     """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback
     os.environ["OMP_NUM_THREADS"] = "1"
     flags = "--xla_cpu_multi_thread_eigen=false"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()

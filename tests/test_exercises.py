@@ -1,6 +1,11 @@
 """The exercises: how their networks are trained and kept, their statistics, and their pages."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +130,22 @@ def test_a_study_that_was_cut_off_goes_on(tmp_path: Path, monkeypatch):
     assert [Store(path).runs[s.key]["value"] for s in settings] == [0, 1, 2, 3]
     run_all(Store(path), settings, "", 0)  # nothing is left to do
     assert made == [2, 3]
+
+
+def test_ctrl_c_says_in_one_line_how_to_go_on(tmp_path: Path):
+    command = [sys.executable, "-m", "experiments", "rates", "--quick", "--framework", "torch",
+               "--seeds", "200", "--processes", "1", "--out", str(tmp_path)]  # fmt: skip
+    study = subprocess.Popen(
+        command, cwd=ANSWERS.parents[1], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    store = tmp_path / "runs.jsonl"
+    while not store.exists() and study.poll() is None:
+        time.sleep(0.05)
+    os.killpg(study.pid, signal.SIGINT)
+    error = study.communicate(timeout=60)[1]
+    assert study.returncode == 130
+    assert error == "\nstopped: the same command goes on where it was\n"
+    assert 0 < len(Store(store).runs) < 200
 
 
 def test_runs_are_told_apart_by_every_part_of_their_setting():
