@@ -85,6 +85,11 @@ def plain(difference: Difference | dict[str, Any] | list[Any], digits: int = 3) 
     return f"{d.mean:+.{digits}f} ({d.low:+.{digits}f} to {d.high:+.{digits}f})"
 
 
+def points(difference: Any) -> str:
+    """Return the mean difference of accuracies in percentage points, for a sentence."""
+    return f"{100 * as_difference(difference).mean:+.1f}"
+
+
 def as_difference(value: Any) -> Difference:
     """Return a difference as it was before it went into JSON."""
     return value if isinstance(value, Difference) else Difference(*value)
@@ -96,6 +101,7 @@ def needed(difference: Any) -> str:
     return "over 10,000" if number is None else f"{number:,}"
 
 
+NOT_CLEAR = "no clear difference"
 TITLES = {"torch": "PyTorch", "jax": "JAX"}
 
 
@@ -104,16 +110,21 @@ def each(values: Mapping[str, Any], show: Callable[[Any], str] = percent) -> str
     return "; ".join(f"{TITLES[framework]} {show(value)}" for framework, value in values.items())
 
 
+def words(values: Mapping[str, Any], show: Callable[[Any], str] = percent) -> str:
+    """Return the same for a sentence: `... in PyTorch and ... in JAX`."""
+    return " and ".join(f"{show(value)} in {TITLES[name]}" for name, value in values.items())
+
+
 def signs(values: Mapping[str, Any]) -> set[int]:
     """Return the signs that the frameworks found: 1, -1, or 0 where the interval contains 0."""
     return {as_difference(value).sign for value in values.values()}
 
 
 def verdict(values: Mapping[str, Any], positive: str, negative: str) -> str:
-    """Return which of two phrases the intervals of all frameworks support, or that none is."""
+    """Return the phrase that the intervals of all frameworks support, or else NOT_CLEAR."""
     found = signs(values)
     if found == {1}:
         return positive
     if found == {-1}:
         return negative
-    return "no difference that is clear in every framework"
+    return NOT_CLEAR

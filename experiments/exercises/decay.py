@@ -12,7 +12,7 @@ from numpy import ndarray
 
 from experiments.exercises.variance import EXACT, difference, exactly
 from experiments.masks import all_masks, apply_keep
-from experiments.paired import each, interval, needed, paired, percent, signs, verdict
+from experiments.paired import each, interval, needed, paired, percent, signs, verdict, words
 from experiments.report import Answer, Row
 from experiments.runs import LRS, SMALL, Setting, Study, last
 
@@ -291,22 +291,22 @@ def _text(results: dict[str, Any]) -> str:
         f"clearly: {', '.join(lacks) or 'nothing'}. At learning rate 0.5, what helps is: "
         f"{', '.join(helps['0.5']) or 'nothing'}. The order of Srivastava's table is "
         f"{'found' if ordered else 'not found in full'} at the chosen rates. Dropout alone changes "
-        f"the accuracy by {each(dropout, percent)} points, and {each(dropout, needed)} seeds are "
+        f"the accuracy by {words(dropout, percent)} points, and {words(dropout, needed)} seeds are "
         f"needed to see this. With dropout and max-norm it is "
-        f"{each(kept['chosen']['dropout and max-norm'], percent)}. The settings were: "
+        f"{words(kept['chosen']['dropout and max-norm'], percent)}. The settings were: "
         f"{strengths[0]}. At 0.5: {strengths[1]}. In the cross-entropy of a small layer at "
         f"p = {P:g}, what the masks add is {exact['scales'][0]:.2f} times the second-order form, "
         f"and {exact['scales'][-1]:.4f} times if all units are multiplied by {SCALES[-1]:g}. "
         f"For p = {SMALL_RATES[-1]:g} it is {exact['rates'][-1]:.2f}, so a small p alone "
         f"{makes} the form exact. In the last layer of the trained networks it is "
-        f"{each(results['trained'], _number)}. With {FEW.images:,} images, batches of "
+        f"{words(results['trained'], _number)}. With {FEW.images:,} images, batches of "
         f"{FEW.batch_size} and learning rate {results['few']:g}, also chosen, 16 masks per step "
         "keep the added term and leave a sixteenth of the variance of the noise. Then there is "
         + verdict(copies["16 masks minus none"], "a gain over no dropout", "a loss against none")
-        + f": {each(copies['16 masks minus none'], percent)} points. One mask has "
-        f"{each(copies['1 mask minus none'], percent)}. So the noise itself brings "
+        + f": {words(copies['16 masks minus none'], percent)} points. One mask has "
+        f"{words(copies['1 mask minus none'], percent)}. So the noise itself brings "
         + verdict(copies["16 masks minus 1"], "a loss", "a gain")
-        + f": 16 masks minus 1 is {each(copies['16 masks minus 1'], percent)} points."
+        + f": 16 masks minus 1 is {words(copies['16 masks minus 1'], percent)} points."
     )
 
 

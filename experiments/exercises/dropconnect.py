@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from experiments.exercises.variance import EXACT, covariance, difference, exactly
 from experiments.masks import all_masks, apply_keep
-from experiments.paired import each, interval, needed, paired, percent, plain, signs, verdict
+from experiments.paired import each, interval, needed, paired, percent, plain, signs, verdict, words
 from experiments.report import Answer, Row
 from experiments.runs import LRS, SMALL, Setting, Study, last
 
@@ -195,21 +195,21 @@ def _text(results: dict[str, Any]) -> str:
         f"{DROPOUT.hidden_1} units in each hidden layer ({DROPOUT.epochs} epochs, learning rates "
         f"chosen on the validation split: {rates}), DropConnect has, compared with dropout, "
         + verdict(versus, "a higher accuracy", "a lower accuracy")
-        + f": {each(versus, percent)} points. To see this, {each(versus, needed)} seeds are "
+        + f": {words(versus, percent)} points. To see this, {words(versus, needed)} seeds are "
         "needed. Compared with no noise, DropConnect has "
         + verdict(of["dropconnect minus none"], "a higher accuracy", "a lower accuracy")
-        + f" ({each(of['dropconnect minus none'], percent)}), and dropout has "
+        + f" ({words(of['dropconnect minus none'], percent)}), and dropout has "
         + verdict(of["dropout minus none"], "a higher accuracy", "a lower accuracy")
-        + f" ({each(of['dropout minus none'], percent)}). At learning rate 0.5, DropConnect minus "
-        f"dropout is {each(at_half['dropconnect minus dropout'], percent)} points. At test time, "
+        + f" ({words(of['dropout minus none'], percent)}). At learning rate 0.5, DropConnect minus "
+        f"dropout is {words(at_half['dropconnect minus dropout'], percent)} points. At test time, "
         "the second hidden layer with plain rescaling is away from its mean over the masks by "
-        f"{each(results['distance']['rescaling'], _share)} of its size. With {SAMPLES} samples "
-        f"of a normal distribution it is {each(results['distance']['normal'], _share)}. For the "
+        f"{words(results['distance']['rescaling'], _share)} of its size. With {SAMPLES} samples "
+        f"of a normal distribution it is {words(results['distance']['normal'], _share)}. For the "
         "accuracy, sampling brings "
         + verdict(sampling["accuracy"], "a gain", "a loss")
-        + f": {each(sampling['accuracy'], percent)} points. For the loss it brings "
+        + f": {words(sampling['accuracy'], percent)} points. For the loss it brings "
         + verdict(sampling["loss"], "a higher one", "a lower one")
-        + f": {each(sampling['loss'], lambda d: plain(d, 4))}."
+        + f": {words(sampling['loss'], lambda d: plain(d, 4))}."
     )
 
 

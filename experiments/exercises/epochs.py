@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments import gradients
 from experiments.gradients import measure, sign_row  # noqa: F401 (the runs look for measure here)
-from experiments.paired import each, needed, paired, percent, plain, signs, verdict
+from experiments.paired import each, needed, paired, percent, plain, signs, verdict, words
 from experiments.report import Answer, Row
 from experiments.runs import ARTICLE, LRS, SMALL, Run, Setting, Study, last
 
@@ -135,9 +135,9 @@ def answer(results: dict[str, Any]) -> Answer:
         "The learning rates chosen on the validation split, without and with dropout, are: "
         f"{rates}. With them, {_pays(results, 'chosen')} With learning rate 0.5, "
         f"{_pays(results, 'article')} On 10,000 images for {LONG.epochs} epochs, the test loss "
-        f"ends above its lowest value by {each(_part(rises, 'without'), plain)} without dropout "
-        f"and by {each(_part(rises, 'with'), plain)} with it. At the end, with minus without "
-        f"dropout is {each(loss, plain)}. Seeds needed to show this: {each(loss, needed)}. "
+        f"ends above its lowest value by {words(_part(rises, 'without'), plain)} without dropout "
+        f"and by {words(_part(rises, 'with'), plain)} with it. At the end, with minus without "
+        f"dropout is {words(loss, plain)}. Seeds needed to show this: {words(loss, needed)}. "
         f"{_schedules(results, 'chosen')} {_schedules(results, 'article')} "
         f"{gradients.words(results['gradients'], GRADIENTS)} "
         "The networks with 60,000 images were trained for "

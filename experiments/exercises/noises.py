@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.paired import each, needed, paired, percent, plain, signs, verdict
+from experiments.paired import each, needed, paired, percent, plain, signs, verdict, words
 from experiments.report import Answer, Row
 from experiments.runs import LRS, SMALL, Study, last
 from experiments.shapes import distances, rate_of, shape_of
@@ -169,7 +169,7 @@ def _text(results: dict[str, Any]) -> str:
         f"on the validation split: {_sorted(results, 0, 'accuracy', percent)} "
         f"{_sorted(results, 1, 'test loss', plain)} "
         "To see the difference in accuracy of Gaussian noise, one would need this many seeds: "
-        f"{each(gaussian, needed)}. The table has the same for the article's learning rate 0.5. "
+        f"{words(gaussian, needed)}. The table has the same for the article's learning rate 0.5. "
         "The path from dropout to more and more masks does not end at Gaussian noise. At variance "
         f"1, {MASKS[-1]} masks "
         f"have skewness {limit['skewness']:.3f}, and a total variation distance of "

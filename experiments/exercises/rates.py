@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.paired import each, interval, paired, percent, signs, verdict
+from experiments.paired import each, interval, paired, percent, signs, verdict, words
 from experiments.report import Answer, Row
 from experiments.runs import ARTICLE, LRS, SMALL, Study, last
 
@@ -109,14 +109,14 @@ def answer(results: dict[str, Any]) -> Answer:
     text = (
         f"Swapping the rates gives, at the learning rate {chosen['full']:g} that was chosen on the "
         f"validation split, {effect}: "
-        f"{each(swapped[str(chosen['full'])], percent)} points after {ARTICLE.epochs} epochs on "
-        f"all images. At the article's 0.5 it is {each(swapped['0.5'], percent)}. On "
+        f"{words(swapped[str(chosen['full'])], percent)} points after {ARTICLE.epochs} epochs on "
+        f"all images. At the article's 0.5 it is {words(swapped['0.5'], percent)}. On "
         f"{SMALL.images:,} images with learning rate {chosen['small']:g}, the best rates of the "
         "grid are "
-        + each(best, lambda b: f"{b[0]:g} and {b[1]:g} ({b[2]:.2%}; without dropout {b[3]:.2%})")
+        + words(best, lambda b: f"{b[0]:g} and {b[1]:g} ({b[2]:.2%}; without dropout {b[3]:.2%})")
         + f". Rates of {highest:g} in both layers change the accuracy by "
-        f"{each(results['highest'], percent)} points against none. If the layers then get "
-        f"1 / (1 - p) times as many units, it is {each(results['more_units'], percent)} points "
+        f"{words(results['highest'], percent)} points against none. If the layers then get "
+        f"1 / (1 - p) times as many units, it is {words(results['more_units'], percent)} points "
         "better than with the number of units fixed."
     )
     return Answer(rows, text)

@@ -12,7 +12,18 @@ import numpy as np
 from scipy.special import softmax
 
 from experiments.masks import all_masks, apply_keep
-from experiments.paired import each, interval, needed, paired, percent, plain, signs, verdict
+from experiments.paired import (
+    each,
+    interval,
+    needed,
+    paired,
+    percent,
+    plain,
+    points,
+    signs,
+    verdict,
+    words,
+)
 from experiments.passes import auroc, entropy, logits, passes, turned
 from experiments.report import Answer, Row
 from experiments.runs import ARTICLE, LRS, Setting, Study, arrays
@@ -196,47 +207,39 @@ def _share(i: Any) -> str:
 
 
 def _text(results: dict[str, Any], chosen: str) -> str:
-    of = results["of_rates"][chosen]
-    lr = results["chosen_of_labels"]
+    of, lr = results["of_rates"][chosen], results["chosen_of_labels"]
     labels = results["random"][str(lr)]
     kept = {f: (s["kept"][ONE][0], s["kept"][ONE][REFUSED.index(0.2)]) for f, s in of.items()}
-    shirts = {f: s["shirts_turned"] for f, s in of.items()}
-    by_heart = {f: s["difference"] for f, s in labels.items()}
     parts = [
-        f"The networks of the first part were trained for {results['epochs']} epochs at the "
-        f"learning rate {chosen}, which was chosen on the validation split. The table has the "
-        "article's 0.5 as well. If such a network refuses the fifth of the test images where the "
-        "entropy of one pass with dropout off is highest, its accuracy goes from "
-        + each(kept, lambda k: f"{k[0]:.1%} to {k[1]:.1%}")
+        f"These networks were trained for {results['epochs']} epochs at the learning rate "
+        f"{chosen}, chosen on the validation split. If one refuses the fifth of the test images "
+        "for which the entropy of one pass, dropout off, is highest, its accuracy rises from "
+        + words(kept, lambda k: f"{k[0]:.1%} to {k[1]:.1%}")
         + "."
     ]
     for n in SCORES[:2]:
         better = {f: s["better"][n] for f, s in of.items()}
         area = {f: s["auroc_better"][n] for f, s in of.items()}
         parts.append(
-            f"With the {n} in place of it, there is {_said(better, 'accuracy')}: "
-            f"{each(better, percent)} points (seeds needed: {each(better, needed)}). In telling "
-            f"turned images from upright ones, there is {_said(area, 'AUROC')}: "
-            f"{each(area, plain)}."
+            f"Choosing by the {n} instead: accuracy {verdict(better, 'higher', 'lower')} "
+            f"({words(better, points)} points; {words(better, needed)} seeds are needed to see "
+            f"it), and for telling turned images from upright ones "
+            f"{verdict(area, 'a higher AUROC', 'a lower AUROC')}."
         )
-    areas = {f: s["auroc"][ONE] for f, s in of.items()}
+    shirts = {f: s["shirts_turned"] for f, s in of.items()}
+    surprise = "The network is more sure of shirts that it has never seen like this: their entropy"
     parts += [
-        f"The AUROC of one pass is {each(areas, lambda i: f'{i[0]:.3f}')}, where 0.5 is chance.",
-        f"For shirts of the training set that are turned, there is {_said(shirts, 'entropy')}: "
-        f"{each(shirts, plain)}, against "
-        f"{each(of, lambda s: format(s['shirts'][0], '.2f'))} upright.",
-        f"With random labels for {RANDOM.images} images ({RANDOM.epochs} epochs, batches of "
-        f"{RANDOM.batch_size}, learning rate {lr}, chosen with the true labels), a network without "
-        f"dropout knows {each({f: s['without'] for f, s in labels.items()}, _share)} of the labels "
-        f"by heart, and with dropout {each({f: s['with'] for f, s in labels.items()}, _share)}. "
-        f"Against no dropout, this is {_said(by_heart, 'share')}: "
-        f"{each(by_heart, percent)} points.",
+        f"{surprise if signs(shirts) == {-1} else 'For shirts that are turned, the entropy'} is "
+        f"{verdict(shirts, 'higher', 'lower')} than upright ({words(shirts, plain)}).",
+        f"{RANDOM.images} random labels, in {RANDOM.epochs} epochs at learning rate {lr}: without "
+        f"dropout {words({f: s['without'] for f, s in labels.items()}, _mean)} are learnt by "
+        f"heart, with dropout {words({f: s['with'] for f, s in labels.items()}, _mean)}.",
     ]
     return " ".join(parts)
 
 
-def _said(values: dict[str, Any], what: str) -> str:
-    return verdict(values, f"a higher {what}", f"a lower {what}")
+def _mean(i: Any) -> str:
+    return f"{i[0]:.1%}"
 
 
 def draw(results: dict[str, Any], figure: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy import ndarray
 
 from experiments.masks import all_masks, apply_keep
-from experiments.paired import as_difference, each, interval, needed, paired, verdict
+from experiments.paired import as_difference, each, interval, needed, paired, verdict, words
 from experiments.report import Answer, Row
 from experiments.runs import LRS, SMALL, Run, Setting, Study
 
@@ -241,18 +241,18 @@ def _text(results: dict[str, Any]) -> str:
         f"were trained with dropout ({DROPOUT.images:,} images, {end} epochs, learning rate "
         f"{chosen['dropout']:g}, chosen on the validation split), the variance of the masks "
         "divided by that of the images is: "
-        + ". ".join(f"{layer}: {each(beside[layer], _number)}" for layer in LAYERS)
+        + ". ".join(f"{layer}: {words(beside[layer], _number)}" for layer in LAYERS)
         + ". The masks add more variance than the images have in: "
         f"{', '.join(larger) or 'none of these'}. At test time, the second hidden layer of a "
         "network trained with dropout has "
         + verdict(hidden, "a larger variance than", "a smaller variance than")
         + f" that of a network trained without (learning rate {chosen['none']:g}): it is the "
-        f"one without times {each(hidden, _factor)}. At learning rate 0.5 the factor is "
-        f"{each(results['test']['0.5']['hidden 2'], _factor)}. To see the first, "
-        f"{each(hidden, needed)} seeds are needed. A batch normalisation behind the first dropout "
+        f"one without times {words(hidden, _factor)}. At learning rate 0.5 the factor is "
+        f"{words(results['test']['0.5']['hidden 2'], _factor)}. To see the first, "
+        f"{words(hidden, needed)} seeds are needed. A batch normalisation behind the first dropout "
         "layer that stores the variance of training would give units, at test time, a mean "
-        f"variance of {each(shift['hidden 1'], _number)} instead of 1. Behind the next linear map "
-        f"it would be {each(shift['pre-activations 2'], _number)}."
+        f"variance of {words(shift['hidden 1'], _number)} instead of 1. Behind the next linear map "
+        f"it would be {words(shift['pre-activations 2'], _number)}."
     )
 
 

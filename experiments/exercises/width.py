@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.paired import each, interval, needed, paired, percent, plain, signs, verdict
+from experiments.paired import each, interval, needed, paired, percent, plain, signs, verdict, words
 from experiments.report import Answer, Row
 from experiments.runs import LRS, SMALL, Run, Setting, Study, last
 
@@ -142,18 +142,18 @@ def answer(results: dict[str, Any]) -> Answer:
         f"dropout, are: {rates}. With them, {_pays(results, 'chosen')} With learning rate 0.5, "
         f"{_pays(results, 'article')} At the chosen rates, going from {narrow:,} to {wide:,} units "
         "changes what dropout brings to the accuracy by "
-        f"{each(grows, percent)} points: "
+        f"{words(grows, percent)} points: "
         + verdict(grows, "it brings more in wide layers", "it brings less in wide layers")
         + ". Seeds that such a change would need: "
-        + each(grows, needed)
+        + words(grows, needed)
         + f". Without dropout, {wide:,} units instead of {narrow:,} change the accuracy by "
-        f"{each(results['wider']['chosen']['test_accuracy'], percent)} points. "
+        f"{words(results['wider']['chosen']['test_accuracy'], percent)} points. "
         f"{WIDEST.hidden_1:,} units had {WIDEST.images:,} images, {WIDEST.epochs} epochs and "
         f"{results['seeds_of_widest']} seeds only, with the learning rates of {wide:,} units. "
         "There dropout changes the accuracy by "
-        f"{each(results['widest']['test_accuracy'], percent)} points, the test loss by "
-        f"{each(results['widest']['test_loss'], plain)} and the training loss by "
-        f"{each(results['widest']['fit_loss'], plain)}."
+        f"{words(results['widest']['test_accuracy'], percent)} points, the test loss by "
+        f"{words(results['widest']['test_loss'], plain)} and the training loss by "
+        f"{words(results['widest']['fit_loss'], plain)}."
     )
     return Answer(rows, text)
 
