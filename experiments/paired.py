@@ -90,6 +90,11 @@ def points(difference: Any) -> str:
     return f"{100 * as_difference(difference).mean:+.1f}"
 
 
+def change(difference: Any) -> str:
+    """Return the mean difference, for a sentence."""
+    return f"{as_difference(difference).mean:+.3f}"
+
+
 def as_difference(value: Any) -> Difference:
     """Return a difference as it was before it went into JSON."""
     return value if isinstance(value, Difference) else Difference(*value)

@@ -12,7 +12,17 @@ from numpy import ndarray
 
 from experiments.exercises.variance import EXACT, difference, exactly
 from experiments.masks import all_masks, apply_keep
-from experiments.paired import each, interval, needed, paired, percent, signs, verdict, words
+from experiments.paired import (
+    each,
+    interval,
+    needed,
+    paired,
+    percent,
+    points,
+    signs,
+    verdict,
+    words,
+)
 from experiments.report import Answer, Row
 from experiments.runs import LRS, SMALL, Setting, Study, last
 
@@ -291,9 +301,9 @@ def _text(results: dict[str, Any]) -> str:
         f"clearly: {', '.join(lacks) or 'nothing'}. At learning rate 0.5, what helps is: "
         f"{', '.join(helps['0.5']) or 'nothing'}. The order of Srivastava's table is "
         f"{'found' if ordered else 'not found in full'} at the chosen rates. Dropout alone changes "
-        f"the accuracy by {words(dropout, percent)} points, and {words(dropout, needed)} seeds are "
+        f"the accuracy by {words(dropout, points)} points, and {words(dropout, needed)} seeds are "
         f"needed to see this. With dropout and max-norm it is "
-        f"{words(kept['chosen']['dropout and max-norm'], percent)}. The settings were: "
+        f"{words(kept['chosen']['dropout and max-norm'], points)}. The settings were: "
         f"{strengths[0]}. At 0.5: {strengths[1]}. In the cross-entropy of a small layer at "
         f"p = {P:g}, what the masks add is {exact['scales'][0]:.2f} times the second-order form, "
         f"and {exact['scales'][-1]:.4f} times if all units are multiplied by {SCALES[-1]:g}. "
@@ -303,10 +313,10 @@ def _text(results: dict[str, Any]) -> str:
         f"{FEW.batch_size} and learning rate {results['few']:g}, also chosen, 16 masks per step "
         "keep the added term and leave a sixteenth of the variance of the noise. Then there is "
         + verdict(copies["16 masks minus none"], "a gain over no dropout", "a loss against none")
-        + f": {words(copies['16 masks minus none'], percent)} points. One mask has "
-        f"{words(copies['1 mask minus none'], percent)}. So the noise itself brings "
+        + f": {words(copies['16 masks minus none'], points)} points. One mask has "
+        f"{words(copies['1 mask minus none'], points)}. So the noise itself brings "
         + verdict(copies["16 masks minus 1"], "a loss", "a gain")
-        + f": 16 masks minus 1 is {words(copies['16 masks minus 1'], percent)} points."
+        + f": 16 masks minus 1 is {words(copies['16 masks minus 1'], points)} points."
     )
 
 
@@ -315,13 +325,13 @@ def draw(results: dict[str, Any], figure: Any) -> None:
     panels = figure.subplots(1, 3, width_ratios=(1.3, 1, 1))
     accuracy, exact = results["accuracy"]["chosen"], results["identities"]["numpy"]
     for i, f in enumerate(results["by copies"]["chosen"]):
-        for panel, points, shift in (
+        for panel, intervals, shift in (
             (panels[0], [of[f] for of in accuracy.values()], 0.15 * i),
             (panels[2], results["by copies"]["chosen"][f], 0.1 * i),
         ):
-            mean, low, high = 100 * np.array(points).T
+            mean, low, high = 100 * np.array(intervals).T
             panel.errorbar(
-                np.arange(len(points)) + shift, mean, (mean - low, high - mean), fmt="o",
+                np.arange(len(intervals)) + shift, mean, (mean - low, high - mean), fmt="o",
                 color=f"C{i}", markersize=4, capsize=2, label=f,
             )  # fmt: skip
     names = [name.replace(" and ", "\n+ ") for name in accuracy]

@@ -11,7 +11,19 @@ from numpy import ndarray
 
 from experiments.exercises.variance import EXACT, covariance, difference, exactly
 from experiments.masks import all_masks, apply_keep
-from experiments.paired import each, interval, needed, paired, percent, plain, signs, verdict, words
+from experiments.paired import (
+    change,
+    each,
+    interval,
+    needed,
+    paired,
+    percent,
+    plain,
+    points,
+    signs,
+    verdict,
+    words,
+)
 from experiments.report import Answer, Row
 from experiments.runs import LRS, SMALL, Setting, Study, last
 
@@ -167,7 +179,7 @@ def answer(results: dict[str, Any]) -> Answer:
         of = of["dropconnect minus dropout"]
         rows.append(Row(
             f"DropConnect minus dropout, {TITLES[rate]}: about 0 points", each(of, percent),
-            0 in signs(of),
+            signs(of) == {0},
         ))  # fmt: skip
     for rate, of in results["sampling"].items():
         rows += [
@@ -195,21 +207,21 @@ def _text(results: dict[str, Any]) -> str:
         f"{DROPOUT.hidden_1} units in each hidden layer ({DROPOUT.epochs} epochs, learning rates "
         f"chosen on the validation split: {rates}), DropConnect has, compared with dropout, "
         + verdict(versus, "a higher accuracy", "a lower accuracy")
-        + f": {words(versus, percent)} points. To see this, {words(versus, needed)} seeds are "
+        + f": {words(versus, points)} points. To see this, {words(versus, needed)} seeds are "
         "needed. Compared with no noise, DropConnect has "
         + verdict(of["dropconnect minus none"], "a higher accuracy", "a lower accuracy")
-        + f" ({words(of['dropconnect minus none'], percent)}), and dropout has "
+        + f" ({words(of['dropconnect minus none'], points)}), and dropout has "
         + verdict(of["dropout minus none"], "a higher accuracy", "a lower accuracy")
-        + f" ({words(of['dropout minus none'], percent)}). At learning rate 0.5, DropConnect minus "
-        f"dropout is {words(at_half['dropconnect minus dropout'], percent)} points. At test time, "
+        + f" ({words(of['dropout minus none'], points)}). At learning rate 0.5, DropConnect minus "
+        f"dropout is {words(at_half['dropconnect minus dropout'], points)} points. At test time, "
         "the second hidden layer with plain rescaling is away from its mean over the masks by "
         f"{words(results['distance']['rescaling'], _share)} of its size. With {SAMPLES} samples "
         f"of a normal distribution it is {words(results['distance']['normal'], _share)}. For the "
         "accuracy, sampling brings "
         + verdict(sampling["accuracy"], "a gain", "a loss")
-        + f": {words(sampling['accuracy'], percent)} points. For the loss it brings "
+        + f": {words(sampling['accuracy'], points)} points. For the loss it brings "
         + verdict(sampling["loss"], "a higher one", "a lower one")
-        + f": {words(sampling['loss'], lambda d: plain(d, 4))}."
+        + f": {words(sampling['loss'], change)}."
     )
 
 

@@ -10,7 +10,18 @@ import numpy as np
 
 from experiments import gradients
 from experiments.gradients import measure, sign_row  # noqa: F401 (the runs look for measure here)
-from experiments.paired import each, needed, paired, percent, plain, signs, verdict, words
+from experiments.paired import (
+    change,
+    each,
+    needed,
+    paired,
+    percent,
+    plain,
+    points,
+    signs,
+    verdict,
+    words,
+)
 from experiments.report import Answer, Row
 from experiments.runs import ARTICLE, LRS, SMALL, Run, Setting, Study, last
 
@@ -135,9 +146,9 @@ def answer(results: dict[str, Any]) -> Answer:
         "The learning rates chosen on the validation split, without and with dropout, are: "
         f"{rates}. With them, {_pays(results, 'chosen')} With learning rate 0.5, "
         f"{_pays(results, 'article')} On 10,000 images for {LONG.epochs} epochs, the test loss "
-        f"ends above its lowest value by {words(_part(rises, 'without'), plain)} without dropout "
-        f"and by {words(_part(rises, 'with'), plain)} with it. At the end, with minus without "
-        f"dropout is {words(loss, plain)}. Seeds needed to show this: {words(loss, needed)}. "
+        f"ends above its lowest value by {words(_part(rises, 'without'), change)} without dropout "
+        f"and by {words(_part(rises, 'with'), change)} with it. At the end, with minus without "
+        f"dropout is {words(loss, change)}. Seeds needed to show this: {words(loss, needed)}. "
         f"{_schedules(results, 'chosen')} {_schedules(results, 'article')} "
         f"{gradients.words(results['gradients'], GRADIENTS)} "
         "The networks with 60,000 images were trained for "
@@ -212,9 +223,9 @@ def _schedules(results: dict[str, Any], at: str) -> str:
     of = results["schedules"][at]
     return " ".join(
         f"With {TITLES[at]}, {schedule} dropout instead of {other} changes the accuracy by "
-        f"{each(of['test_accuracy'][schedule], percent)} points "
+        f"{words(of['test_accuracy'][schedule], points)} points "
         f"({verdict(of['test_accuracy'][schedule], 'better', 'worse')}) and the test loss by "
-        f"{each(of['test_loss'][schedule], plain)}."
+        f"{words(of['test_loss'][schedule], change)}."
         for schedule, other in (("early", "none"), ("late", "constant dropout"))
     )
 
@@ -243,7 +254,7 @@ def draw(results: dict[str, Any], figure: Any) -> None:
                 )  # fmt: skip
         panel.axhline(0, color="gray", linewidth=0.8)
         panel.set(xscale="log", xlabel="training images")
-    accuracy.set(ylabel="points", title="test accuracy: with minus without dropout")
+    accuracy.set(ylabel="intervals", title="test accuracy: with minus without dropout")
     loss.set(ylabel="loss", title="test loss: with minus without dropout")
     accuracy.legend(fontsize="small")
     gradients.draw(results["gradients"], directions)

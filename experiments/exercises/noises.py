@@ -99,7 +99,7 @@ def answer(results: dict[str, Any]) -> Answer:
         Row(
             f"{kind} minus dropout, learning rate {lr}: about 0 points",
             each(of, lambda d: f"{percent(d[0])}, loss {plain(d[1])}"),
-            0 in signs({f: d[0] for f, d in of.items()}),
+            signs({f: d[0] for f, d in of.items()}) == {0},
         )
         for lr, kinds in results["differences"].items()
         for kind, of in kinds.items()

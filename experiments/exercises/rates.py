@@ -8,7 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from experiments.paired import each, interval, paired, percent, signs, verdict, words
+from experiments.paired import (
+    each,
+    interval,
+    paired,
+    percent,
+    points,
+    signs,
+    verdict,
+    words,
+)
 from experiments.report import Answer, Row
 from experiments.runs import ARTICLE, LRS, SMALL, Study, last
 
@@ -82,7 +91,7 @@ def answer(results: dict[str, Any]) -> Answer:
         Row(
             f"swapped minus not swapped, learning rate {lr}: about 0 points",
             each(of, percent),
-            0 in signs(of),
+            signs(of) == {0},
         )
         for lr, of in swapped.items()
     ]
@@ -109,14 +118,14 @@ def answer(results: dict[str, Any]) -> Answer:
     text = (
         f"Swapping the rates gives, at the learning rate {chosen['full']:g} that was chosen on the "
         f"validation split, {effect}: "
-        f"{words(swapped[str(chosen['full'])], percent)} points after {ARTICLE.epochs} epochs on "
-        f"all images. At the article's 0.5 it is {words(swapped['0.5'], percent)}. On "
+        f"{words(swapped[str(chosen['full'])], points)} points after {ARTICLE.epochs} epochs on "
+        f"all images. At the article's 0.5 it is {words(swapped['0.5'], points)}. On "
         f"{SMALL.images:,} images with learning rate {chosen['small']:g}, the best rates of the "
         "grid are "
         + words(best, lambda b: f"{b[0]:g} and {b[1]:g} ({b[2]:.2%}; without dropout {b[3]:.2%})")
         + f". Rates of {highest:g} in both layers change the accuracy by "
-        f"{words(results['highest'], percent)} points against none. If the layers then get "
-        f"1 / (1 - p) times as many units, it is {words(results['more_units'], percent)} points "
+        f"{words(results['highest'], points)} points against none. If the layers then get "
+        f"1 / (1 - p) times as many units, it is {words(results['more_units'], points)} points "
         "better than with the number of units fixed."
     )
     return Answer(rows, text)
@@ -135,11 +144,11 @@ def draw(results: dict[str, Any], figure: Any) -> None:
         panel.set_xticks(range(len(rates)), rates)
         panel.set_yticks(range(len(rates)), rates)
     for color, framework in enumerate(results["grid"]):
-        for style, name, points in (
+        for style, name, intervals in (
             ("o-", "n = 256", [row[i] for i, row in enumerate(results["grid"][framework])]),
             ("s--", "n = 128 / (1 - p)", results["fixed"][framework]),
         ):
-            mean, low, high = 100 * np.array(points).T
+            mean, low, high = 100 * np.array(intervals).T
             panels[-1].errorbar(
                 rates, mean, (mean - low, high - mean), fmt=style, color=f"C{color}",
                 markersize=3, capsize=2, label=f"{framework}, {name}",

@@ -13,6 +13,7 @@ from scipy.special import softmax
 
 from experiments.masks import all_masks, apply_keep
 from experiments.paired import (
+    change,
     each,
     interval,
     needed,
@@ -230,7 +231,7 @@ def _text(results: dict[str, Any], chosen: str) -> str:
     surprise = "The network is more sure of shirts that it has never seen like this: their entropy"
     parts += [
         f"{surprise if signs(shirts) == {-1} else 'For shirts that are turned, the entropy'} is "
-        f"{verdict(shirts, 'higher', 'lower')} than upright ({words(shirts, plain)}).",
+        f"{verdict(shirts, 'higher', 'lower')} than upright ({words(shirts, change)}).",
         f"{RANDOM.images} random labels, in {RANDOM.epochs} epochs at learning rate {lr}: without "
         f"dropout {words({f: s['without'] for f, s in labels.items()}, _mean)} are learnt by "
         f"heart, with dropout {words({f: s['with'] for f, s in labels.items()}, _mean)}.",

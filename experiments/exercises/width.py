@@ -8,7 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from experiments.paired import each, interval, needed, paired, percent, plain, signs, verdict, words
+from experiments.paired import (
+    change,
+    each,
+    interval,
+    needed,
+    paired,
+    percent,
+    plain,
+    points,
+    signs,
+    verdict,
+    words,
+)
 from experiments.report import Answer, Row
 from experiments.runs import LRS, SMALL, Run, Setting, Study, last
 
@@ -142,18 +154,18 @@ def answer(results: dict[str, Any]) -> Answer:
         f"dropout, are: {rates}. With them, {_pays(results, 'chosen')} With learning rate 0.5, "
         f"{_pays(results, 'article')} At the chosen rates, going from {narrow:,} to {wide:,} units "
         "changes what dropout brings to the accuracy by "
-        f"{words(grows, percent)} points: "
+        f"{words(grows, points)} points: "
         + verdict(grows, "it brings more in wide layers", "it brings less in wide layers")
         + ". Seeds that such a change would need: "
         + words(grows, needed)
         + f". Without dropout, {wide:,} units instead of {narrow:,} change the accuracy by "
-        f"{words(results['wider']['chosen']['test_accuracy'], percent)} points. "
+        f"{words(results['wider']['chosen']['test_accuracy'], points)} points. "
         f"{WIDEST.hidden_1:,} units had {WIDEST.images:,} images, {WIDEST.epochs} epochs and "
         f"{results['seeds_of_widest']} seeds only, with the learning rates of {wide:,} units. "
         "There dropout changes the accuracy by "
-        f"{words(results['widest']['test_accuracy'], percent)} points, the test loss by "
-        f"{words(results['widest']['test_loss'], plain)} and the training loss by "
-        f"{words(results['widest']['fit_loss'], plain)}."
+        f"{words(results['widest']['test_accuracy'], points)} points, the test loss by "
+        f"{words(results['widest']['test_loss'], change)} and the training loss by "
+        f"{words(results['widest']['fit_loss'], change)}."
     )
     return Answer(rows, text)
 
@@ -194,8 +206,8 @@ def draw(results: dict[str, Any], figure: Any) -> None:
     for panel, curve, name in zip(figure.subplots(1, 3), CURVES, names, strict=True):
         scale = 100 if curve == "test_accuracy" else 1
         for style, (variant, of) in zip(("s--", "o-"), results["levels"].items(), strict=True):
-            for color, (framework, points) in enumerate(of[curve].items()):
-                mean, low, high = scale * np.array(points).T
+            for color, (framework, intervals) in enumerate(of[curve].items()):
+                mean, low, high = scale * np.array(intervals).T
                 panel.errorbar(
                     results["widths"], mean, (mean - low, high - mean), fmt=style,
                     color=f"C{color}", markersize=3, capsize=2,
