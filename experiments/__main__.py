@@ -13,9 +13,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from experiments import report
 from experiments.exercises import EXERCISES
-from experiments.runs import Store, Study
+from experiments.study import report
+from experiments.study.runs import Store, Study
 from shared.checks import InputError
 from shared.cli import one_line_errors, parse
 

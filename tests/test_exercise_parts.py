@@ -8,8 +8,8 @@ import pytest
 import scipy.stats
 from scipy.special import softmax
 
-from experiments import gradients, masks, passes, shapes
-from experiments.runs import Setting
+from experiments.study import gradients, masks, passes, shapes
+from experiments.study.runs import Setting
 from impls.numpy.mlp import MLP
 from impls.numpy.noise import sample_noise
 from shared.randomness import initial_weights

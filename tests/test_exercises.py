@@ -14,10 +14,10 @@ import pytest
 import impls.jax.train
 import impls.torch.train
 from experiments import __main__ as command
-from experiments import report, runs
 from experiments.exercises import EXERCISES
-from experiments.paired import Difference, interval, needed, paired, signs, verdict
-from experiments.runs import Setting, Store, Study, run_all, train
+from experiments.study import report, runs
+from experiments.study.paired import Difference, interval, needed, paired, signs, verdict
+from experiments.study.runs import Setting, Store, Study, run_all, train
 from shared.config import Config
 from shared.data import load
 
@@ -69,7 +69,7 @@ def test_max_norm_limits_every_unit(trained_in: str):
 
     setting = TINY.but(framework=trained_in, max_norm=0.3)
     images, labels, *_ = runs.arrays("sample", 600, False)
-    trainer = importlib.import_module(f"experiments.on_{trained_in}").Trainer(
+    trainer = importlib.import_module(f"experiments.study.on_{trained_in}").Trainer(
         setting, images, labels
     )
     trainer.epoch(np.arange(600), 0.2, 0.5, 0)

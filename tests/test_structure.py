@@ -193,4 +193,5 @@ def test_the_repository_holds_text_the_sample_and_plots_only():
         for name in listed.stdout.split()
         if (ROOT / name).exists() and (ROOT / name).stat().st_size > 300_000
     ]
-    assert [name for name in heavy if not name.startswith("shared/sample/")] == []
+    heavy = [name for name in heavy if not name.startswith("shared/sample/")]
+    assert set(heavy) <= {"docs/exercises/runs.jsonl"}  # hours of training, as text

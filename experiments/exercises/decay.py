@@ -11,8 +11,8 @@ import numpy as np
 from numpy import ndarray
 
 from experiments.exercises.variance import EXACT, difference, exactly
-from experiments.masks import all_masks, apply_keep
-from experiments.paired import (
+from experiments.study.masks import all_masks, apply_keep
+from experiments.study.paired import (
     each,
     interval,
     needed,
@@ -23,8 +23,8 @@ from experiments.paired import (
     verdict,
     words,
 )
-from experiments.report import Answer, Row
-from experiments.runs import LRS, SMALL, Setting, Study, last
+from experiments.study.report import Answer, Row
+from experiments.study.runs import LRS, SMALL, Setting, Study, last
 
 QUESTION = "How does dropout compare with weight decay, and what does it do to the loss?"
 

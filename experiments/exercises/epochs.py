@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments import gradients
-from experiments.gradients import measure, sign_row  # noqa: F401 (the runs look for measure here)
-from experiments.paired import (
+from experiments.study import gradients
+from experiments.study.gradients import measure, sign_row  # noqa: F401 (the runs look for measure here)
+from experiments.study.paired import (
     change,
     each,
     needed,
@@ -22,8 +22,8 @@ from experiments.paired import (
     verdict,
     words,
 )
-from experiments.report import Answer, Row
-from experiments.runs import ARTICLE, LRS, SMALL, Run, Setting, Study, last
+from experiments.study.report import Answer, Row
+from experiments.study.runs import ARTICLE, LRS, SMALL, Run, Setting, Study, last
 
 QUESTION = "What if training takes more epochs, or has fewer images? When does dropout pay?"
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.masks import geometric_mean, sigmoid_signs
-from experiments.paired import (
+from experiments.study.masks import geometric_mean, sigmoid_signs
+from experiments.study.paired import (
     as_difference,
     each,
     interval,
@@ -20,9 +20,9 @@ from experiments.paired import (
     verdict,
     words,
 )
-from experiments.passes import logits, moment_matching, passes
-from experiments.report import Answer, Row
-from experiments.runs import ARTICLE, LRS, Setting, Study
+from experiments.study.passes import logits, moment_matching, passes
+from experiments.study.report import Answer, Row
+from experiments.study.runs import ARTICLE, LRS, Setting, Study
 from impls.numpy.evaluate import count_correct, cross_entropy
 
 QUESTION = "Why is dropout not used at test time, and what happens if it is?"

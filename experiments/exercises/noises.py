@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments.paired import each, needed, paired, percent, plain, signs, verdict, words
-from experiments.report import Answer, Row
-from experiments.runs import LRS, SMALL, Study, last
-from experiments.shapes import distances, rate_of, shape_of
+from experiments.study.paired import each, needed, paired, percent, plain, signs, verdict, words
+from experiments.study.report import Answer, Row
+from experiments.study.runs import LRS, SMALL, Study, last
+from experiments.study.shapes import distances, rate_of, shape_of
 
 QUESTION = "Does it matter that dropout's noise is 0 or 1 / (1 - p), if its variance is the same?"
 

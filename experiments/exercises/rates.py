@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.paired import (
+from experiments.study.paired import (
     each,
     interval,
     paired,
@@ -18,8 +18,8 @@ from experiments.paired import (
     verdict,
     words,
 )
-from experiments.report import Answer, Row
-from experiments.runs import ARTICLE, LRS, SMALL, Study, last
+from experiments.study.report import Answer, Row
+from experiments.study.runs import ARTICLE, LRS, SMALL, Study, last
 
 QUESTION = "What if the rates of the two layers change, and what if they are swapped?"
 

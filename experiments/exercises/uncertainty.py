@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from experiments.masks import all_masks, apply_keep
-from experiments.paired import (
+from experiments.study.masks import all_masks, apply_keep
+from experiments.study.paired import (
     change,
     each,
     interval,
@@ -25,9 +25,9 @@ from experiments.paired import (
     verdict,
     words,
 )
-from experiments.passes import auroc, entropy, logits, passes, turned
-from experiments.report import Answer, Row
-from experiments.runs import ARTICLE, LRS, Setting, Study, arrays
+from experiments.study.passes import auroc, entropy, logits, passes, turned
+from experiments.study.report import Answer, Row
+from experiments.study.runs import ARTICLE, LRS, Setting, Study, arrays
 from shared.data import load
 
 QUESTION = "Does the network know what it does not know, and can it still learn by heart?"

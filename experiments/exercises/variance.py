@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from experiments.masks import all_masks, apply_keep
-from experiments.paired import as_difference, each, interval, needed, paired, verdict, words
-from experiments.report import Answer, Row
-from experiments.runs import LRS, SMALL, Run, Setting, Study
+from experiments.study.masks import all_masks, apply_keep
+from experiments.study.paired import as_difference, each, interval, needed, paired, verdict, words
+from experiments.study.report import Answer, Row
+from experiments.study.runs import LRS, SMALL, Run, Setting, Study
 
 QUESTION = "What is the variance of activations with and without dropout?"
 

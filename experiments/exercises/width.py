@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.paired import (
+from experiments.study.paired import (
     change,
     each,
     interval,
@@ -21,8 +21,8 @@ from experiments.paired import (
     verdict,
     words,
 )
-from experiments.report import Answer, Row
-from experiments.runs import LRS, SMALL, Run, Setting, Study, last
+from experiments.study.report import Answer, Row
+from experiments.study.runs import LRS, SMALL, Run, Setting, Study, last
 
 QUESTION = "What if both hidden layers have more or fewer units?"
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.paired import each, interval, paired, plain, signs, verdict
-from experiments.report import Row
-from experiments.runs import Run, Setting, arrays
+from experiments.study.paired import each, interval, paired, plain, signs, verdict
+from experiments.study.report import Row
+from experiments.study.runs import Run, Setting, arrays
 
 BATCHES = 32
 MASKS = {"off": (0.0, 0.0), "on": (0.2, 0.5), "on at 0.1": (0.1, 0.1)}  # Liu et al. use 0.1

@@ -134,7 +134,7 @@ def train(setting: Setting) -> Run:
     )
     if setting.random_labels:
         labels = np.random.default_rng(setting.seed).integers(0, 10, len(labels))
-    framework = importlib.import_module(f"experiments.on_{setting.framework}")
+    framework = importlib.import_module(f"experiments.study.on_{setting.framework}")
     trainer = framework.Trainer(setting, images, labels)
     n, size = len(images), setting.batch_size
     records, steps = [], 0

@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 from jax import Array
 
-from experiments.runs import Setting
+from experiments.study.runs import Setting
 from impls.jax.dropout import Dropout
 from impls.jax.evaluate import evaluate
 from impls.jax.mlp import MLP

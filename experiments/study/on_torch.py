@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from experiments.runs import Setting
+from experiments.study.runs import Setting
 from impls.torch.dropout import Dropout
 from impls.torch.evaluate import evaluate
 from impls.torch.mlp import MLP

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import ndtr, softmax
 from scipy.stats import rankdata
 
-from experiments.runs import Setting
+from experiments.study.runs import Setting
 from impls.numpy.dropout import dropout
 
 Weights = Mapping[str, np.ndarray]

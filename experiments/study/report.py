@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from experiments.runs import Study
+from experiments.study.runs import Study
 
 
 class Row(NamedTuple):

@@ -1,0 +1,1 @@
+"""What the exercises share: training runs and their store, statistics, pages, mathematics."""
