@@ -75,6 +75,8 @@ def main() -> None:
                 print(f"{report.title_of(module)}\n\n{module.answer(numbers['results']).text}\n")
                 print(f"wrote {path}\n")
                 (out / "README.md").write_text(report.index(out, MODULES))
+        except OSError as error:
+            raise InputError(f"cannot write to {out}: {error}") from None
         except KeyboardInterrupt:
             print("\nstopped: the same command goes on where it was", file=sys.stderr)
             raise SystemExit(130) from None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 
 import impls.jax.train
 import impls.torch.train
@@ -81,13 +82,39 @@ def test_max_norm_limits_every_unit(trained_in: str):
     assert max(n.max() for n in norms) == pytest.approx(0.3, rel=1e-5)
 
 
-@pytest.mark.parametrize("noise", ["dropconnect", "masks-2", "gaussian"])
-def test_noise_is_used_in_training_and_not_in_evaluation(noise: str):
-    for framework in ("torch", "jax"):
-        setting = TINY.but(framework=framework, noise=noise, lr=0.0, epochs=1)
-        drawn, plain = train(setting), train(setting.but(p1=0.0, p2=0.0))
-        assert drawn["train_loss"] != plain["train_loss"]
-        np.testing.assert_allclose(drawn["test_loss"], plain["test_loss"], rtol=1e-6)
+@pytest.mark.parametrize("trained_in", ["torch", "jax"])
+def test_noise_is_used_in_training_and_not_in_evaluation(trained_in: str):
+    still = TINY.but(framework=trained_in, lr=0.0, epochs=1)
+    noises = ("dropout", "dropconnect", "masks-2", "gaussian")
+    drawn = [train(still.but(noise=noise)) for noise in noises]
+    plain = [train(still.but(noise=noise, p1=0.0, p2=0.0)) for noise in noises[:2]]
+    # Each draws something else, without noise all are the same network, and so they are at the end.
+    assert len({run["train_loss"][0] for run in (*drawn, plain[0])}) == len(noises) + 1
+    np.testing.assert_allclose(plain[1]["train_loss"], plain[0]["train_loss"], rtol=1e-5)
+    for run in drawn:
+        np.testing.assert_allclose(run["test_loss"], plain[0]["test_loss"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("trained_in", ["torch", "jax"])
+def test_schedules_reach_the_network(trained_in: str):
+    setting = TINY.but(framework=trained_in)
+    off = train(setting.but(p1=0.0, p2=0.0))["train_loss"]
+    late = train(setting.but(schedule="late", schedule_epochs=1))["train_loss"]
+    early = train(setting.but(schedule="early", schedule_epochs=1))["train_loss"]
+    on = train(setting)["train_loss"]
+    assert late[0] == pytest.approx(off[0], rel=1e-5)
+    assert late[1] != pytest.approx(off[1], rel=1e-5)
+    assert early[0] == pytest.approx(on[0], rel=1e-5)
+    assert early[1] != pytest.approx(on[1], rel=1e-5)
+
+
+def test_random_labels_are_even_and_belong_to_the_seed():
+    labels = runs.random_labels(100_000, 1)
+    # Chi-squared with 9 degrees of freedom. False alarm: 1e-9.
+    assert scipy.stats.chisquare(np.bincount(labels)).pvalue > 1e-9
+    assert len(np.bincount(labels)) == 10
+    np.testing.assert_array_equal(labels, runs.random_labels(100_000, 1))
+    assert (labels == runs.random_labels(100_000, 2)).mean() < 0.2
 
 
 def test_early_and_late_dropout_follow_their_schedules():
@@ -258,6 +285,15 @@ def test_list_names_every_exercise_with_its_question(monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(EXERCISES)
     assert all("?" in line for line in lines)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(monkeypatch, capsys, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as stopped:
+        run_command(monkeypatch, "width", "--quick", "--framework", "torch", "--seeds", "2",
+                    "--processes", "0", "--out", str(tmp_path / "file" / "folder"))  # fmt: skip
+    assert stopped.value.code == 2
+    assert "cannot write to" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

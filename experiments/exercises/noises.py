@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.study.paired import each, needed, paired, percent, plain, signs, verdict, words
+from experiments.study.paired import each, needed, paired, percent, plain, points, signs, words
 from experiments.study.report import Answer, Row
 from experiments.study.runs import LRS, SMALL, Study, last
 from experiments.study.shapes import distances, rate_of, shape_of
@@ -145,43 +145,37 @@ def _listed(of: list[dict[str, float]], key: str, name: str) -> str:
     return f"{name} " + ", ".join(f"{of[i][key]:.3g} (K = {MASKS[i]})" for i in some)
 
 
-def _sorted(results: dict[str, Any], which: int, what: str, show: Any) -> str:
-    """Return which kinds were better, worse, or neither, in a sentence for each."""
-    found: dict[str, list[str]] = {}
-    for kind, of in results["differences"][str(results["chosen"])].items():
-        values = {f: d[which] for f, d in of.items()}
-        said = verdict(values, f"A higher {what} has", f"A lower {what} has")
-        found.setdefault(said, []).append(f"{kind} ({each(values, show)})")
-    return " ".join(
-        f"{said.replace('no difference', f'No difference in {what}')}"
-        f"{':' if said.startswith('no') else ''} {', '.join(kinds)}."
-        for said, kinds in found.items()
-    )
+def _clear(results: dict[str, Any], lr: str, which: int, sign: int) -> str:
+    """Return the kinds of noise that differ from dropout in every framework, in this direction."""
+    kinds = results["differences"][lr].items()
+    found = [kind for kind, of in kinds if signs({f: d[which] for f, d in of.items()}) == {sign}]
+    return ", ".join(found) or "none"
 
 
 def _text(results: dict[str, Any]) -> str:
     chosen = str(results["chosen"])
     gaussian = {f: d[0] for f, d in results["differences"][chosen]["gaussian"].items()}
     shapes, limit = results["shapes"]["0.5"], results["distances"]["0.5"][-1]
+    accuracies = [
+        f"at learning rate {lr}, better than dropout: {_clear(results, lr, 0, 1)}, worse: "
+        f"{_clear(results, lr, 0, -1)}"
+        for lr in (chosen, "0.5")
+    ]
     return (
-        f"On {SMALL.images:,} images, {SMALL.epochs} epochs and the rates {SMALL.p1} and "
-        f"{SMALL.p2}, against dropout at the learning rate {chosen}, which was chosen for dropout "
-        f"on the validation split: {_sorted(results, 0, 'accuracy', percent)} "
-        f"{_sorted(results, 1, 'test loss', plain)} "
-        "To see the difference in accuracy of Gaussian noise, one would need this many seeds: "
-        f"{words(gaussian, needed)}. The table has the same for the article's learning rate 0.5. "
-        "The path from dropout to more and more masks does not end at Gaussian noise. At variance "
-        f"1, {MASKS[-1]} masks "
-        f"have skewness {limit['skewness']:.3f}, and a total variation distance of "
-        f"{limit['poisson']:.4f} from a Poisson number. With dropout, "
-        f"{shapes['dropout']['zero']:.0%} of the units are 0, with 16 masks "
-        f"{shapes['masks-16']['zero']:.0%}, and with a Poisson number it would be "
-        f"{math.exp(-1):.0%}. Gaussian noise changes the sign of "
-        f"{shapes['gaussian']['negative']:.0%} of the units and uniform noise of "
-        f"{shapes['uniform']['negative']:.0%}. Lognormal noise never does, but it has the longest "
-        f"tail: its skewness is {shapes['lognormal']['skewness']:g} and its excess kurtosis "
-        f"{shapes['lognormal']['kurtosis']:g}, against {shapes['dropout']['skewness']:g} and "
-        f"{shapes['dropout']['kurtosis']:g} for dropout."
+        f"The rate {chosen} was chosen for dropout on the validation split ({SMALL.images:,} "
+        f"images, {SMALL.epochs} epochs, rates {SMALL.p1} and {SMALL.p2}). Clear in both "
+        f"frameworks are these differences in accuracy: {'. And '.join(accuracies)}. At {chosen}, "
+        f"a lower test loss than dropout: {_clear(results, chosen, 1, -1)}, a higher one: "
+        f"{_clear(results, chosen, 1, 1)}. Gaussian noise changes the accuracy by "
+        f"{words(gaussian, points)} points there, and {words(gaussian, needed)} seeds would be "
+        "needed to see that. The path from dropout to the mean of more and more masks does not "
+        f"end at Gaussian noise: at variance 1, {MASKS[-1]} masks have skewness "
+        f"{limit['skewness']:.3f} and a total variation distance of {limit['poisson']:.4f} from a "
+        f"Poisson number, and {shapes['masks-16']['zero']:.0%} of the units are 0 already with 16. "
+        f"Gaussian noise changes the sign of {shapes['gaussian']['negative']:.0%} of the units, "
+        f"uniform noise of {shapes['uniform']['negative']:.0%}, lognormal noise of none. But "
+        f"lognormal noise has the longest tail: its skewness is {shapes['lognormal']['skewness']:g}"
+        f", that of dropout {shapes['dropout']['skewness']:g}."
     )
 
 

@@ -126,6 +126,11 @@ def arrays(data: str, images: int | None, validation: bool) -> tuple[np.ndarray,
     return train, labels, test, test_labels
 
 
+def random_labels(n: int, seed: int) -> np.ndarray:
+    """Return labels that have nothing to do with any image, int64 (n,)."""
+    return np.random.default_rng(seed).integers(0, 10, n)
+
+
 def train(setting: Setting) -> Run:
     """Train a network. This is `train` of impls/, with what the exercises add to it."""
     started = time.perf_counter()
@@ -133,7 +138,7 @@ def train(setting: Setting) -> Run:
         setting.data, setting.images, setting.validation
     )
     if setting.random_labels:
-        labels = np.random.default_rng(setting.seed).integers(0, 10, len(labels))
+        labels = random_labels(len(labels), setting.seed)
     framework = importlib.import_module(f"experiments.study.on_{setting.framework}")
     trainer = framework.Trainer(setting, images, labels)
     n, size = len(images), setting.batch_size
