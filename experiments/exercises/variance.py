@@ -110,10 +110,14 @@ def _variances(values: ndarray, test: ndarray, form: ndarray) -> dict[str, float
         "masks": float(masks),
         "formula": float(form.mean()),
         "test": float(test.var(0).mean()),
-        "shift": float(np.mean(v / values.reshape(-1, test.shape[1]).var(0)[alive])),
+        "shift": _mean(v / values.reshape(-1, test.shape[1]).var(0)[alive]),
         # of a unit with variance v over images, to which the masks add the mean of the formula
-        "shift predicted": float(np.mean(v / (v + form.mean(0)[alive]))),
+        "shift predicted": _mean(v / (v + form.mean(0)[alive])),
     }
+
+
+def _mean(values: ndarray) -> float:
+    return float(values.mean()) if len(values) else np.nan  # no unit is alive
 
 
 def _values(runs: Iterable[Run], layer: str, name: str, by: str = "") -> ndarray:
