@@ -158,7 +158,7 @@ def train(setting: Setting) -> Run:
     if setting.measure:
         exercise = importlib.import_module(f"experiments.exercises.{setting.measure}")
         measured = exercise.measure(setting, trainer.weights(), test_images, test_labels)
-        # As it will be read again. None stands for what JSON cannot hold, as in a run that diverged.
+        # As it will be read again. None stands for NaN, as in a run that diverged.
         measured = json.loads(json.dumps(measured), parse_constant=lambda _: None)
     packages = ("torch",) if setting.framework == "torch" else ("jax", "flax", "optax")
     return {
