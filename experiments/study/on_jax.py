@@ -42,8 +42,8 @@ class Trainer:
         def noise(p: float) -> nnx.Module:
             if setting.noise in ("dropout", "dropconnect"):
                 return Dropout(p)
-            kind, _, masks = setting.noise.partition("-")
-            return Noise(p, kind=kind, masks=int(masks or 1))  # type: ignore[arg-type]
+            kind, masks = setting.kind
+            return Noise(p, kind=kind, masks=masks)
 
         network = DropConnectMLP if setting.noise == "dropconnect" else MLP
         sizes = (images.shape[1], setting.hidden_1, setting.hidden_2, 10)

@@ -13,11 +13,12 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from tqdm import tqdm
 
+from shared.checks import Kind
 from shared.data import cache_folder, load, to_arrays
 from shared.randomness import epoch_order
 from shared.records import epoch_record
@@ -78,6 +79,12 @@ class Setting:
     def key(self) -> str:
         """The whole setting as one line."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @property
+    def kind(self) -> tuple[Kind, int]:
+        """The kind of noise and its number of masks: `masks-4` is masks and 4."""
+        kind, _, masks = self.noise.partition("-")
+        return cast(Kind, kind), int(masks or 1)
 
     @property
     def cost(self) -> float:
