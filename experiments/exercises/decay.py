@@ -10,20 +10,9 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from experiments.exercises.variance import EXACT, difference, exactly
-from experiments.study.masks import all_masks, apply_keep
-from experiments.study.paired import (
-    each,
-    interval,
-    needed,
-    paired,
-    percent,
-    points,
-    signs,
-    verdict,
-    words,
-)
-from experiments.study.report import Answer, Row
+from experiments.study.masks import all_masks, apply_keep, difference
+from experiments.study.paired import interval, paired, points, verdict, where, words
+from experiments.study.report import RATES, Answer, Row, errorbars, exact_row, sign_row
 from experiments.study.runs import LRS, SMALL, Setting, Study, last
 
 QUESTION = "How does dropout compare with weight decay, and what does it do to the loss?"
@@ -223,35 +212,21 @@ def _order(values: list[float], steps: tuple[float, ...]) -> float:
     return float(np.log(values[-2] / values[-1]) / np.log(steps[-2] / steps[-1]))
 
 
-def _number(value: list[float]) -> str:
-    return f"{value[0]:.3f} ({value[1]:.3f} to {value[2]:.3f})"
-
-
-TITLES = {"0.5": "learning rate 0.5", "chosen": "chosen learning rate"}
-
-
 def answer(results: dict[str, Any]) -> Answer:
     """Compare predictions and measurements."""
     exact = results["identities"]
-    squared = [of["squared"] for of in exact.values()]
     rows = [
-        Row("squared loss: the formula is exact", exactly(squared), max(squared) < EXACT),
+        exact_row("squared loss: the formula", [of["squared"] for of in exact.values()]),
         *_limits(exact),
     ]
     for rate, of in results["order"].items():
-        rows += [
-            Row(f"{name}, {TITLES[rate]}: above 0 points", each(d, percent), signs(d) == {1})
-            for name, d in of.items()
-        ]
+        rows += [sign_row(f"{name}, {RATES[rate]}", d, 1) for name, d in of.items()]
     for rate, of in results["copies"].items():
         rows += [
-            Row(f"{name}, {TITLES[rate]}: {side} 0 points", each(of[name], percent),
-                signs(of[name]) == {sign})
-            for name, side, sign in (
-                ("16 masks minus none", "above", 1), ("16 masks minus 1", "below", -1),
-            )
-        ]  # fmt: skip
-    return Answer(rows, _text(results))
+            sign_row(f"{name}, {RATES[rate]}", of[name], sign)
+            for name, sign in (("16 masks minus none", 1), ("16 masks minus 1", -1))
+        ]
+    return Answer(rows, _setup(results), _text(results))
 
 
 def _limits(exact: dict[str, Any]) -> list[Row]:
@@ -277,46 +252,48 @@ def _limits(exact: dict[str, Any]) -> list[Row]:
     ]
 
 
-def _text(results: dict[str, Any]) -> str:
-    methods, exact = results["methods"]["chosen"], results["identities"]["numpy"]
-    kept, copies = results["against none"], results["copies"]["chosen"]
+def _setup(results: dict[str, Any]) -> str:
     strengths = [
-        ". ".join(
-            f"{name}: learning rate {lr:g}"
-            + (f", weight decay {decay:g}" if decay else "")
-            + (f", largest norm {norm:g}" if norm else "")
-            for name, (lr, decay, norm) in results["methods"][rate].items()
+        ", ".join(
+            f"{name} ({lr:g}"
+            + (f", decay {decay:g}" if decay else "")
+            + (f", norm {norm:g}" if norm else "")
+            + ")"
+            for name, (lr, decay, norm) in of.items()
         )
-        for rate in ("chosen", "0.5")
+        for of in results["methods"].values()
     ]
-    helps = {rate: [name for name, d in of.items() if signs(d) == {1}] for rate, of in kept.items()}
-    lacks = [name for name in methods if name != "none" and name not in helps["chosen"]]
-    ordered = all(signs(d) == {1} for d in results["order"]["chosen"].values())
-    dropout = kept["chosen"]["dropout"]
-    makes = "makes" if abs(exact["rates"][-1] - 1) < 0.01 else "does not make"
     return (
-        f"On {SMALL.images:,} images ({SMALL.epochs} epochs, {SMALL.hidden_1} units in each hidden "
-        "layer), better than no regularisation in every framework, at the learning rates chosen "
-        f"on the validation split: {', '.join(helps['chosen']) or 'nothing'}. What does not help "
-        f"clearly: {', '.join(lacks) or 'nothing'}. At learning rate 0.5, what helps is: "
-        f"{', '.join(helps['0.5']) or 'nothing'}. The order of Srivastava's table is "
-        f"{'found' if ordered else 'not found in full'} at the chosen rates. Dropout alone changes "
-        f"the accuracy by {words(dropout, points)} points, and {words(dropout, needed)} seeds are "
-        f"needed to see this. With dropout and max-norm it is "
-        f"{words(kept['chosen']['dropout and max-norm'], points)}. The settings were: "
-        f"{strengths[0]}. At 0.5: {strengths[1]}. In the cross-entropy of a small layer at "
-        f"p = {P:g}, what the masks add is {exact['scales'][0]:.2f} times the second-order form, "
-        f"and {exact['scales'][-1]:.4f} times if all units are multiplied by {SCALES[-1]:g}. "
-        f"For p = {SMALL_RATES[-1]:g} it is {exact['rates'][-1]:.2f}, so a small p alone "
-        f"{makes} the form exact. In the last layer of the trained networks it is "
-        f"{words(results['trained'], _number)}. With {FEW.images:,} images, batches of "
-        f"{FEW.batch_size} and learning rate {results['few']:g}, also chosen, 16 masks per step "
-        "keep the added term and leave a sixteenth of the variance of the noise. Then there is "
-        + verdict(copies["16 masks minus none"], "a gain over no dropout", "a loss against none")
-        + f": {words(copies['16 masks minus none'], points)} points. One mask has "
-        f"{words(copies['1 mask minus none'], points)}. So the noise itself brings "
-        + verdict(copies["16 masks minus 1"], "a loss", "a gain")
-        + f": 16 masks minus 1 is {words(copies['16 masks minus 1'], points)} points."
+        f"{SMALL.images:,} images for {SMALL.epochs} epochs in batches of {SMALL.batch_size}; the "
+        f"comparison of masks per step with {FEW.images:,} images in batches of {FEW.batch_size}, "
+        f"learning rate {results['few']:g}. Learning rates, weight decays and largest norms were "
+        f"chosen on the validation split: {'; '.join(strengths)}."
+    )
+
+
+def _text(results: dict[str, Any]) -> str:
+    exact, copies = results["identities"]["numpy"], results["copies"]["chosen"]
+    effects = results["against none"]["chosen"]
+
+    def clear(rate: str, sign: int) -> str:
+        of = results["against none"][rate]
+        return where(of, of.values(), sign)
+
+    def gain(name: str) -> str:
+        return f"{verdict(copies[name], 'a gain', 'a loss')} ({words(copies[name], points)} points)"
+
+    return (
+        f"Clearly better than no regularisation: {clear('chosen', 1)} (and at learning "
+        f"rate 0.5: {clear('0.5', 1)}). Clearly worse: {clear('chosen', -1)} (at "
+        f"0.5: {clear('0.5', -1)}). Dropout changes the accuracy by "
+        f"{words(effects['dropout'], points)} points, dropout and max-norm by "
+        f"{words(effects['dropout and max-norm'], points)}. What the masks add to the "
+        f"cross-entropy is {exact['rates'][-1]:.2f} times the second-order form at "
+        f"p = {SMALL_RATES[-1]:g}, but {exact['scales'][-1]:.3f} times with units "
+        f"{SCALES[-1]:g} times as large. In trained networks it is "
+        f"{words(results['trained'], lambda i: f'{i[0]:.2f}')} times. 16 masks per step, which "
+        f"keep this term, bring {gain('16 masks minus none')} against no dropout, and "
+        f"{gain('16 masks minus 1')} against one mask, which has all of the noise."
     )
 
 
@@ -329,11 +306,8 @@ def draw(results: dict[str, Any], figure: Any) -> None:
             (panels[0], [of[f] for of in accuracy.values()], 0.15 * i),
             (panels[2], results["by copies"]["chosen"][f], 0.1 * i),
         ):
-            mean, low, high = 100 * np.array(intervals).T
-            panel.errorbar(
-                np.arange(len(intervals)) + shift, mean, (mean - low, high - mean), fmt="o",
-                color=f"C{i}", markersize=4, capsize=2, label=f,
-            )  # fmt: skip
+            at = np.arange(len(intervals)) + shift
+            errorbars(panel, at, intervals, 100, color=f"C{i}", label=f)
     names = [name.replace(" and ", "\n+ ") for name in accuracy]
     panels[0].set_xticks(range(len(names)), names, rotation=45)
     panels[0].set(title="chosen learning rates", ylabel="test accuracy (%)")

@@ -9,22 +9,9 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from experiments.exercises.variance import EXACT, covariance, difference, exactly
-from experiments.study.masks import all_masks, apply_keep
-from experiments.study.paired import (
-    change,
-    each,
-    interval,
-    needed,
-    paired,
-    percent,
-    plain,
-    points,
-    signs,
-    verdict,
-    words,
-)
-from experiments.study.report import Answer, Row
+from experiments.study.masks import all_masks, apply_keep, covariance, difference
+from experiments.study.paired import each, interval, paired, percent, plain, points, verdict, words
+from experiments.study.report import NONE, RATES, Answer, Row, errorbars, exact_row, sign_row
 from experiments.study.runs import LRS, SMALL, Setting, Study, last
 
 QUESTION = "What if weights are dropped instead of units (DropConnect)?"
@@ -36,7 +23,6 @@ METHODS = {
     "dropout": DROPOUT,
     "dropconnect": DROPOUT.but(noise="dropconnect"),
 }
-TITLES = {"0.5": "learning rate 0.5", "chosen": "chosen learning rates"}
 SAMPLES = 100  # of the normal, at test time
 
 
@@ -167,80 +153,62 @@ def run(study: Study) -> dict[str, Any]:
 
 def answer(results: dict[str, Any]) -> Answer:
     """Compare predictions and measurements."""
-    rows = [
-        Row(
-            f"{name}: as in the formula",
-            exactly(of.values()),
-            max(of.values()) < EXACT,
-        )
-        for name, of in results["identities"].items()
-    ]
+    rows = [exact_row(f"{name}: the formula", of.values()) for name, of in
+            results["identities"].items()]  # fmt: skip
     for rate, of in results["differences"].items():
-        of = of["dropconnect minus dropout"]
-        rows.append(Row(
-            f"DropConnect minus dropout, {TITLES[rate]}: about 0 points", each(of, percent),
-            signs(of) == {0},
-        ))  # fmt: skip
+        text = f"DropConnect minus dropout, {RATES[rate]}"
+        rows.append(sign_row(text, of["dropconnect minus dropout"], 0))
     for rate, of in results["sampling"].items():
+        text = f"normal minus rescaling, {RATES[rate]}"
         rows += [
-            Row(
-                f"distance to the mean over masks, normal minus rescaling, {TITLES[rate]}: below 0",
-                each(of["distance"], plain), signs(of["distance"]) == {-1},
-            ),
-            Row(
-                f"points of accuracy, normal minus rescaling, {TITLES[rate]}",
-                each(of["accuracy"], percent), None,
-            ),
-        ]  # fmt: skip
-    return Answer(rows, _text(results))
+            sign_row(f"distance to the mean over masks, {text}", of["distance"], -1, plain),
+            Row(f"points of accuracy, {text}", each(of["accuracy"], percent), NONE),
+        ]
+    rates = ", ".join(f"{lr:g} for {name}" for name, lr in results["chosen"].items())
+    setup = (
+        f"{DROPOUT.images:,} images for {DROPOUT.epochs} epochs in batches of {DROPOUT.batch_size},"
+        f" {DROPOUT.hidden_1} units in each hidden layer, and {SAMPLES} samples of the normal. "
+        f"Learning rates chosen on the validation split: {rates}."
+    )
+    return Answer(rows, setup, _text(results))
 
 
 def _text(results: dict[str, Any]) -> str:
-    exact = all(max(of.values()) < EXACT for of in results["identities"].values())
     of, at_half = results["differences"]["chosen"], results["differences"]["0.5"]
-    versus, sampling = of["dropconnect minus dropout"], results["sampling"]["chosen"]
-    rates = ", ".join(f"{name} {lr:g}" for name, lr in results["chosen"].items())
+    sampling, distance = results["sampling"]["chosen"], results["distance"]
+
+    def gain(name: str) -> str:
+        return f"{verdict(of[name], 'a gain', 'a loss')} ({words(of[name], points)} points)"
+
+    exact = max(d for of in results["identities"].values() for d in of.values())
     return (
-        "Over all masks of a small layer, mean, variance and covariance are "
-        f"{'exactly' if exact else 'not exactly'} as in the formulas: the same mean and variance "
-        f"as with dropout, and a covariance of 0. On {DROPOUT.images:,} images with "
-        f"{DROPOUT.hidden_1} units in each hidden layer ({DROPOUT.epochs} epochs, learning rates "
-        f"chosen on the validation split: {rates}), DropConnect has, compared with dropout, "
-        + verdict(versus, "a higher accuracy", "a lower accuracy")
-        + f": {words(versus, points)} points. To see this, {words(versus, needed)} seeds are "
-        "needed. Compared with no noise, DropConnect has "
-        + verdict(of["dropconnect minus none"], "a higher accuracy", "a lower accuracy")
-        + f" ({words(of['dropconnect minus none'], points)}), and dropout has "
-        + verdict(of["dropout minus none"], "a higher accuracy", "a lower accuracy")
-        + f" ({words(of['dropout minus none'], points)}). At learning rate 0.5, DropConnect minus "
-        f"dropout is {words(at_half['dropconnect minus dropout'], points)} points. At test time, "
-        "the second hidden layer with plain rescaling is away from its mean over the masks by "
-        f"{words(results['distance']['rescaling'], _share)} of its size. With {SAMPLES} samples "
-        f"of a normal distribution it is {words(results['distance']['normal'], _share)}. For the "
-        "accuracy, sampling brings "
-        + verdict(sampling["accuracy"], "a gain", "a loss")
-        + f": {words(sampling['accuracy'], points)} points. For the loss it brings "
-        + verdict(sampling["loss"], "a higher one", "a lower one")
-        + f": {words(sampling['loss'], change)}."
+        "DropConnect gives a pre-activation the mean and the variance that dropout gives it, and "
+        f"no covariance with others (to {exact:.0e}, over all masks of a small layer). For the accuracy it brings "
+        f"{gain('dropconnect minus dropout')} against dropout, and "
+        f"{gain('dropconnect minus none')} against no noise. Dropout itself brings "
+        f"{gain('dropout minus none')}. At learning rate 0.5, DropConnect minus dropout is "
+        f"{words(at_half['dropconnect minus dropout'], points)} points. At test time, the second "
+        "hidden layer differs from its mean over the masks by "
+        f"{words(distance['rescaling'], _size)} of its size with rescaling and by "
+        f"{words(distance['normal'], _size)} with samples of a normal distribution. For the "
+        f"accuracy, sampling brings {verdict(sampling['accuracy'], 'a gain', 'a loss')} "
+        f"({words(sampling['accuracy'], points)} points)."
     )
 
 
-def _share(value: list[float]) -> str:
-    return f"{value[0]:.1%} ({value[1]:.1%} to {value[2]:.1%})"
+def _size(mean_and_ends: list[float]) -> str:
+    return f"{mean_and_ends[0]:.1%}"
 
 
 def draw(results: dict[str, Any], figure: Any) -> None:
     """Draw the accuracies at both learning rates, and the distance to the mean over masks."""
     panels = figure.subplots(1, 3)
-    titles = [TITLES["0.5"], TITLES["chosen"], "hidden 2, error at test time"]
+    titles = [*RATES.values(), "hidden 2, error at test time"]
     groups = [*results["accuracy"].values(), results["distance"]]
     for panel, title, group in zip(panels, titles, groups, strict=True):
         for i, f in enumerate(results["distance"]["normal"]):
-            mean, low, high = 100 * np.array([of[f] for of in group.values()]).T
-            panel.errorbar(
-                np.arange(len(group)) + 0.1 * i, mean, (mean - low, high - mean), fmt="o",
-                color=f"C{i}", capsize=3, label=f,
-            )  # fmt: skip
+            at = np.arange(len(group)) + 0.1 * i
+            errorbars(panel, at, [of[f] for of in group.values()], 100, color=f"C{i}", label=f)
         panel.set_xticks(range(len(group)), group)
         panel.set_xlim(-0.5, len(group) - 0.4)
         panel.set(title=title, ylabel="test accuracy (%)")

@@ -9,20 +9,18 @@ from typing import Any
 import numpy as np
 
 from experiments.study import gradients
-from experiments.study.gradients import sign_row
 from experiments.study.paired import (
     change,
     each,
-    needed,
     paired,
     percent,
     plain,
     points,
     signs,
-    verdict,
+    where,
     words,
 )
-from experiments.study.report import Answer, Row
+from experiments.study.report import NONE, RATES, Answer, Row, errorbars, sign_row
 from experiments.study.runs import ARTICLE, LRS, SMALL, Run, Setting, Study, last
 
 QUESTION = "What if training takes more epochs, or has fewer images? When does dropout pay?"
@@ -39,8 +37,6 @@ SIZES = {
 OFF = {"p1": 0.0, "p2": 0.0}
 VARIANTS: dict[str, dict[str, float]] = {"without": OFF, "with": {}}
 SCHEDULE_EPOCHS = 20
-RATES = ("article", "chosen")  # two learning rates: 0.5, and one from the validation split
-TITLES = {"article": "learning rate 0.5", "chosen": "the chosen learning rates"}
 GRADIENTS = Setting(images=10_000, lr=0.1, measure="epochs")
 measure = gradients.measure  # of the trained network of such a run
 
@@ -67,7 +63,7 @@ def run(study: Study) -> dict[str, Any]:
     chosen = {name: c["lr"] for name, c in study.choose(base, {"lr": lrs}).items()}
     settings: dict[str, Setting] = {}
     for at in RATES:
-        lr = dict.fromkeys(base, 0.5) if at == "article" else chosen
+        lr = dict.fromkeys(base, 0.5) if at == "0.5" else chosen
         settings |= {f"{name} {at}": setting.but(lr=lr[name]) for name, setting in base.items()}
         for schedule, partner in (("early", "without"), ("late", "with")):
             settings[f"{schedule} {at}"] = LONG.but(
@@ -79,7 +75,7 @@ def run(study: Study) -> dict[str, Any]:
     runs = study.train(settings)
 
     def compare(a: str, b: str, curve: str) -> dict[str, Any]:
-        return {f: paired(_end(of[a], curve), _end(of[b], curve)) for f, of in runs.items()}
+        return {f: paired(last(of[a], curve), last(of[b], curve)) for f, of in runs.items()}
 
     curves = ("test_accuracy", "test_loss", "fit_loss")
     return {
@@ -109,13 +105,6 @@ def run(study: Study) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _end(runs: list[Run], curve: str) -> np.ndarray:
-    """Return the last value of a curve, or `fit_loss`, for each run."""
-    if curve == "fit_loss":
-        return np.array([run[curve] for run in runs], float)  # None becomes NaN
-    return last(runs, curve)
-
-
 def _mean(runs: list[Run], curve: str) -> list[float]:
     return np.mean([np.array(run[curve], float) for run in runs], 0).tolist()
 
@@ -137,28 +126,40 @@ def answer(results: dict[str, Any]) -> Answer:
     """Compare predictions and measurements."""
     rows = [row for at in RATES for row in _rows(results, at)]
     rows += gradients.rows(results["gradients"])
-    chosen, rises = results["chosen"], results["rises"]["chosen"]
-    loss = results["differences"]["chosen"]["test_loss"][results["sizes"].index(10_000)]
-    rates = "; ".join(
-        f"{n:,} images {chosen[f'{n} without']:g} and {chosen[f'{n} with']:g}"
+    return Answer(rows, _setup(results), _text(results))
+
+
+def _setup(results: dict[str, Any]) -> str:
+    chosen = results["chosen"]
+    of_sizes = "; ".join(
+        f"{n:,} images for {SIZES[n].epochs} epochs in batches of {SIZES[n].batch_size} "
+        f"({chosen[f'{n} without']:g}, {chosen[f'{n} with']:g})"
         for n in results["sizes"]
     )
-    text = (
-        "The learning rates chosen on the validation split, without and with dropout, are: "
-        f"{rates}. With them, {_pays(results, 'chosen')} With learning rate 0.5, "
-        f"{_pays(results, 'article')} On 10,000 images for {LONG.epochs} epochs, the test loss "
-        f"ends above its lowest value by {words(_part(rises, 'without'), change)} without dropout "
-        f"and by {words(_part(rises, 'with'), change)} with it. At the end, with minus without "
-        f"dropout is {words(loss, change)}. Seeds needed to show this: {words(loss, needed)}. "
-        f"{_schedules(results, 'chosen')} {_schedules(results, 'article')} "
-        f"{gradients.words(results['gradients'], GRADIENTS)} "
-        "The networks with 60,000 images were trained for "
-        f"{SIZES[60_000].epochs} epochs only, and those with 5,000 for {SIZES[5_000].epochs} in "
-        f"batches of {SIZES[5_000].batch_size}. Those with 1,000 and fewer were trained for "
-        f"{SIZES[100].epochs} epochs in batches of {SIZES[100].batch_size}. "
-        "So these cases differ in more than the number of images."
+    return (
+        f"{of_sizes}. So these cases differ in more than the number of images. In brackets: the "
+        "learning rates without and with dropout, chosen on the validation split. Gradients: "
+        f"{GRADIENTS.images:,} images, learning rate {GRADIENTS.lr:g}."
     )
-    return Answer(rows, text)
+
+
+def _text(results: dict[str, Any]) -> str:
+    sizes, of = results["sizes"], results["differences"]["chosen"]
+    accuracy, loss = of["test_accuracy"], of["test_loss"]
+    at_half, rises = results["differences"]["0.5"]["test_accuracy"], results["rises"]["chosen"]
+    schedules = results["schedules"]["chosen"]["test_accuracy"]
+    return (
+        f"Dropout raises the accuracy clearly with these numbers of images: "
+        f"{where(sizes, accuracy, 1)}; and lowers it with: {where(sizes, accuracy, -1)}. It lowers "
+        f"the test loss with: {where(sizes, loss, -1)}; and raises it with: "
+        f"{where(sizes, loss, 1)}. At learning rate 0.5 it raises the accuracy with: "
+        f"{where(sizes, at_half, 1)}; and lowers it with: {where(sizes, at_half, -1)}. With 10,000 "
+        f"images the test loss ends {words(_part(rises, 'without'), change)} above its lowest "
+        f"value without dropout, and {words(_part(rises, 'with'), change)} with it. Early dropout "
+        f"instead of none changes the accuracy by {words(schedules['early'], points)} points, late "
+        f"instead of constant dropout by {words(schedules['late'], points)}. "
+        f"{gradients.text(results['gradients'])}"
+    )
 
 
 def _part(rises: dict[str, Any], name: str) -> dict[str, Any]:
@@ -167,68 +168,38 @@ def _part(rises: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _rows(results: dict[str, Any], at: str) -> list[Row]:
     """Return the rows of the table for a learning rate."""
-    sizes, of = results["sizes"], results["differences"][at]
+    sizes, of, schedules = results["sizes"], results["differences"][at], results["schedules"][at]
     rows = []
     for n, accuracy, loss in zip(sizes, of["test_accuracy"], of["test_loss"], strict=True):
-        text = f"{TITLES[at]}, {n:,} images, with minus without dropout"
-        few, many = n <= 500, n > 10_000  # no gain is predicted for few, nothing for many
-        rows += [
-            Row(
-                f"{text}: accuracy (points)" + (", not above 0" if few else ""),
-                each(accuracy, percent),
-                1 not in signs(accuracy) if few else None,
-            ),
-            Row(f"{text}: test loss", each(loss, plain), None)
-            if many
-            else sign_row(f"{text}, test loss", loss, plain, -1),
-        ]
+        text = f"{RATES[at]}, {n:,} images, with minus without dropout"
+        if n <= 500:  # no gain is predicted
+            shown = f"{text}, accuracy: not above 0"
+            rows.append(Row(shown, each(accuracy, percent), 1 not in signs(accuracy)))
+        elif n > 10_000:  # nothing is predicted
+            rows.append(Row(f"{text}, accuracy", each(accuracy, percent), NONE))
+        else:
+            rows.append(sign_row(f"{text}, accuracy", accuracy, 1))
+        if n <= 10_000:
+            rows.append(sign_row(f"{text}, test loss", loss, -1, plain))
     best = {
         f: sizes[int(np.argmax([d[f][0] for d in of["test_accuracy"]]))]
         for f in of["test_accuracy"][0]
     }
-    text, schedules = f"{TITLES[at]}, 10,000 images", results["schedules"][at]
-    early, late = schedules["fit_loss"]["early"], schedules["test_accuracy"]["late"]
+    text, rise = f"{RATES[at]}, 10,000 images", _part(results["rises"][at], "difference")
     return [
         *rows,
         Row(
-            f"{TITLES[at]}: the number of images with the largest gain is a middle one",
+            f"{RATES[at]}: the number of images with the largest gain is a middle one",
             each(best, lambda n: f"{n:,}"),
             not {sizes[0], sizes[-1]} & set(best.values()),
         ),
-        sign_row(
-            f"{text}, final minus lowest test loss, with minus without dropout",
-            _part(results["rises"][at], "difference"), plain, -1,
-        ),
-        sign_row(f"{text}, early dropout minus none, training loss", early, plain, -1),
-        sign_row(f"{text}, late minus constant dropout, accuracy (points)", late, percent, 1),
+        sign_row(f"{text}, final minus lowest test loss, with minus without dropout", rise, -1,
+                 plain),
+        sign_row(f"{text}, early dropout minus none, training loss", schedules["fit_loss"]["early"],
+                 -1, plain),
+        sign_row(f"{text}, late minus constant dropout, accuracy",
+                 schedules["test_accuracy"]["late"], 1),
     ]  # fmt: skip
-
-
-def _pays(results: dict[str, Any], at: str) -> str:
-    """Return in words with how many images dropout pays and costs."""
-
-    def where(curve: str, sign: int) -> str:
-        of = zip(results["sizes"], results["differences"][at][curve], strict=True)
-        found = [f"{n:,}" for n, difference in of if signs(difference) == {sign}]
-        return f"with {', '.join(found)} images" if found else "nowhere"
-
-    return (
-        f"dropout clearly raises the accuracy {where('test_accuracy', 1)} and lowers it "
-        f"{where('test_accuracy', -1)}. It clearly lowers the test loss {where('test_loss', -1)} "
-        f"and raises it {where('test_loss', 1)}."
-    )
-
-
-def _schedules(results: dict[str, Any], at: str) -> str:
-    """Return in words what early and late dropout change."""
-    of = results["schedules"][at]
-    return " ".join(
-        f"With {TITLES[at]}, {schedule} dropout instead of {other} changes the accuracy by "
-        f"{words(of['test_accuracy'][schedule], points)} points "
-        f"({verdict(of['test_accuracy'][schedule], 'better', 'worse')}) and the test loss by "
-        f"{words(of['test_loss'][schedule], change)}."
-        for schedule, other in (("early", "none"), ("late", "constant dropout"))
-    )
 
 
 def draw(results: dict[str, Any], figure: Any) -> None:
@@ -247,15 +218,13 @@ def draw(results: dict[str, Any], figure: Any) -> None:
         for style, at in zip(("s--", "o-"), RATES, strict=True):
             of_sizes = results["differences"][at][curve]
             for color, framework in enumerate(of_sizes[0]):
-                mean, low, high = scale * np.array([d[framework][:3] for d in of_sizes], float).T
-                panel.errorbar(
-                    results["sizes"], mean, (mean - low, high - mean), fmt=style, markersize=3,
-                    capsize=2, color=f"C{color}",
-                    label=f"{framework}, {TITLES[at]}",
+                errorbars(
+                    panel, results["sizes"], [d[framework] for d in of_sizes], scale, style,
+                    color=f"C{color}", label=f"{framework}, {RATES[at]}",
                 )  # fmt: skip
         panel.axhline(0, color="gray", linewidth=0.8)
         panel.set(xscale="log", xlabel="training images")
-    accuracy.set(ylabel="intervals", title="test accuracy: with minus without dropout")
+    accuracy.set(ylabel="points", title="test accuracy: with minus without dropout")
     loss.set(ylabel="loss", title="test loss: with minus without dropout")
     accuracy.legend(fontsize="small")
     gradients.draw(results["gradients"], directions)

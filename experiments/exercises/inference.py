@@ -10,18 +10,17 @@ import numpy as np
 
 from experiments.study.masks import geometric_mean, sigmoid_signs
 from experiments.study.paired import (
-    as_difference,
     each,
+    errors,
     interval,
-    needed,
+    level,
     paired,
     plain,
-    signs,
     verdict,
     words,
 )
 from experiments.study.passes import logits, moment_matching, passes
-from experiments.study.report import Answer, Row
+from experiments.study.report import NONE, Answer, Row, errorbars, exact_row, sign_row
 from experiments.study.runs import ARTICLE, LRS, Setting, Study
 from impls.numpy.evaluate import count_correct, cross_entropy
 
@@ -41,7 +40,6 @@ ORDER = (
     ("100 passes", "rescaled", -1),
     ("moment matching", "rescaled", -1),
 )
-WORDS = {1: "above 0", -1: "below 0"}
 
 
 def predict() -> str:
@@ -66,8 +64,8 @@ def measure(
     forgotten = logits(weights, images, 1 / (1 - setting.p1), 1 / (1 - setting.p2))
     scores = {}
     for way, z in (("not rescaled", forgotten), ("rescaled", logits(weights, images))):
-        errors = 1 - int(count_correct(z, labels)) / len(labels)
-        scores[way] = (errors, float(cross_entropy(z, labels)))
+        wrong = 1 - int(count_correct(z, labels)) / len(labels)
+        scores[way] = (wrong, float(cross_entropy(z, labels)))
     drawn = np.stack(list(passes(setting, weights, images, PASSES)))
     for k in GROUPS:
         means = drawn.reshape(PASSES // k, k, *drawn.shape[1:]).mean(1)
@@ -127,81 +125,59 @@ def _slopes(s: dict[str, np.ndarray]) -> np.ndarray:
     return np.polyfit(np.log([k for k, _ in DOUBLINGS]), np.log(gains), 1)[0]
 
 
-def errors(difference: Any) -> str:
-    """Return a difference in errors per 10,000 images."""
-    d = as_difference(difference)
-    return f"{1e4 * d.mean:+.0f} ({1e4 * d.low:+.0f} to {1e4 * d.high:+.0f})"
-
-
 def answer(results: dict[str, Any]) -> Answer:
     """Compare predictions and measurements."""
-    chosen, pairs = results["chosen"], results["pairs"]
     rows = []
-    for lr, of in pairs.items():
+    for lr, of in results["pairs"].items():
         for a, b, sign in ORDER:
-            name = f"{a} minus {b}"
-            both = {f: one[name] for f, one in of.items()}
-            rows.append(
-                Row(
-                    f"learning rate {lr}, errors per 10,000, {name}: {WORDS[sign]}",
-                    each(both, lambda d: f"{errors(d[0])}, loss {plain(d[1])}"),
-                    signs({f: d[0] for f, d in both.items()}) == {sign},
-                )
-            )
-    for lr, of in results["slope"].items():
+            row = {f: one[f"{a} minus {b}"][0] for f, one in of.items()}
+            rows.append(sign_row(f"errors, learning rate {lr}, {a} minus {b}", row, sign, errors))
+        loss = {f: one["not rescaled minus rescaled"][1] for f, one in of.items()}
         rows.append(
-            Row(
-                f"learning rate {lr}: what doubling K wins falls with K to the power -1",
-                each(of, lambda i: f"{i[0]:.3f} ({i[1]:.3f} to {i[2]:.3f})"),
-                all(abs(i[0] + 1) < 0.1 for i in of.values()),
-            )
+            sign_row(f"loss, learning rate {lr}, not rescaled minus rescaled", loss, 1, plain)
         )
-    largest = max(results["identity"].values())
+    for lr, of in results["slope"].items():
+        text = f"learning rate {lr}: what doubling K wins falls with K to the power -1"
+        rows.append(Row(text, each(of, level), all(abs(i[0] + 1) < 0.1 for i in of.values())))
     rows.append(
-        Row("softmax layer: geometric mean over all masks = rescaled",
-            f"largest relative difference {largest:.1e}", largest < 1e-10)
-    )  # fmt: skip
+        exact_row(
+            "softmax layer: geometric mean over all masks = rescaled", results["identity"].values()
+        )
+    )
     for p, of in results["below"].items():
-        rows.append(
-            Row(f"sigmoid below 1/2, rate {p}: rescaled output below the mean over masks, always",
-                each(of, lambda share: f"{share:.2%}"),
-                all(share == 1 for share in of.values()) if p == "0.5" else None)
-        )  # fmt: skip
-    return Answer(rows, _text(results, str(chosen)))
+        always = all(share == 1 for share in of.values()) if p == "0.5" else NONE
+        text = f"sigmoid below 1/2, rate {p}: rescaled output below the mean over masks, always"
+        rows.append(Row(text, each(of, lambda share: f"{share:.2%}"), always))
+    chosen = str(results["chosen"])
+    setup = (
+        f"all images for {results['epochs']} epochs; errors are per 10,000 test images. Learning "
+        f"rate {chosen} was chosen on the validation split."
+    )
+    return Answer(rows, setup, _text(results, chosen))
 
 
 def _text(results: dict[str, Any], chosen: str) -> str:
     at_half, pairs = results["errors"]["0.5"], results["pairs"][chosen]
 
-    def of(name: str, what: int) -> dict[str, Any]:
-        return {framework: one[f"{name} minus rescaled"][what] for framework, one in pairs.items()}
-
     def compare(name: str) -> str:
-        count = words(of(name, 0), lambda d: f"{1e4 * as_difference(d).mean:+.0f}")
-        return f"{verdict(of(name, 0), 'more errors', 'fewer errors')} ({count})"
+        of = {framework: one[f"{name} minus rescaled"][0] for framework, one in pairs.items()}
+        count = words(of, lambda d: f"{1e4 * d[0]:+.0f}")
+        return f"{verdict(of, 'more errors', 'fewer errors')} ({count})"
 
-    worth = -1 in signs(of("100 passes", 0)) | signs(of("100 passes", 1))
+    def right(way: str) -> str:
+        return words(at_half, lambda of: f"{1 - of[way][0]:.1%}")
+
+    loss = {f: one["not rescaled minus rescaled"][1] for f, one in pairs.items()}
     return (
-        f"After {results['epochs']} epochs at the article's learning rate 0.5, a network with "
-        "dropout left on is right on "
-        + words(at_half, lambda e: f"{1 - e['1 pass'][0]:.1%}")
-        + " of the test images, and with dropout off on "
-        + words(at_half, lambda e: f"{1 - e['rescaled'][0]:.1%}")
-        + ". (The article prints 85.3%, with dropout left on.) What follows is for the learning "
-        f"rate {chosen}, chosen on the validation split, and in errors per 10,000 images against "
-        f"dropout off. One pass with dropout on: {compare('1 pass')}. The mean of 100 such passes: "
-        f"{compare('100 passes')}. Moment matching: {compare('moment matching')}, which "
-        f"{words(of('moment matching', 0), needed)} seeds would be needed to see. Not rescaled: "
-        f"{compare('not rescaled')}, and in the loss "
-        f"{verdict(of('not rescaled', 1), 'more', 'less')}. "
-        + (
-            "So many passes gain something here, at many times the work. "
-            if worth
-            else "So dropout is off at test time because one rescaled pass is as good as the mean "
-            "of many passes, and a single pass with dropout on is worse. "
-        )
-        + "More passes help as theory says: what doubling their number wins falls with the number "
-        "to the power " + words(results["slope"][chosen], lambda i: f"{i[0]:.2f}") + "."
+        f"At the article's learning rate 0.5, {right('1 pass')} of the answers are right with "
+        "dropout left on, as in the article, which prints 85.3%, and "
+        f"{right('rescaled')} with dropout off. What follows is for learning rate {chosen}, "
+        f"against dropout off. One pass with dropout on makes {compare('1 pass')}. The mean of 100 "
+        f"passes makes {compare('100 passes')}, and moment matching makes {compare('moment matching')}. "
+        f"Without rescaling, the network makes {compare('not rescaled')}, with "
+        f"{verdict(loss, 'a higher loss', 'a lower loss')}. What doubling the number of passes "
+        "wins falls with the number to the power "
+        f"{words(results['slope'][chosen], lambda i: f'{i[0]:.2f}')}."
     )
 
 
@@ -211,9 +187,9 @@ def draw(results: dict[str, Any], figure: Any) -> None:
     *panels, last = figure.subplots(1, len(rates) + 1)
     for panel, lr in zip(panels, rates, strict=True):
         for i, (framework, of) in enumerate(results["errors"][lr].items()):
-            mean, low, high = 1e4 * np.array([of[way] for way in WAYS]).T
-            panel.errorbar(mean, np.arange(len(WAYS)) + 0.2 * i, xerr=(mean - low, high - mean),
-                           fmt="o", color=f"C{i}", capsize=2, label=framework)  # fmt: skip
+            at = np.arange(len(WAYS)) + 0.2 * i
+            errorbars(panel, at, [of[way] for way in WAYS], 1e4, color=f"C{i}", label=framework,
+                      sideways=True)  # fmt: skip
         panel.set_yticks(range(len(WAYS)), WAYS if panel is panels[0] else [""] * len(WAYS))
         panel.invert_yaxis()
         panel.set(xlabel="errors per 10,000", title=f"learning rate {lr}")

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.study.paired import each, needed, paired, percent, plain, points, signs, words
-from experiments.study.report import Answer, Row
+from experiments.study.paired import each, paired, points, where, words
+from experiments.study.report import Answer, Row, errorbars, sign_row
 from experiments.study.runs import LRS, SMALL, Study, last
 from experiments.study.shapes import distances, rate_of, shape_of
 
@@ -96,11 +96,7 @@ def run(study: Study) -> dict[str, Any]:
 def answer(results: dict[str, Any]) -> Answer:
     """Compare predictions and measurements."""
     rows = [
-        Row(
-            f"{kind} minus dropout, learning rate {lr}: about 0 points",
-            each(of, lambda d: f"{percent(d[0])}, loss {plain(d[1])}"),
-            signs({f: d[0] for f, d in of.items()}) == {0},
-        )
+        sign_row(f"{kind} minus dropout, learning rate {lr}", {f: d[0] for f, d in of.items()}, 0)
         for lr, kinds in results["differences"].items()
         for kind, of in kinds.items()
     ]
@@ -137,7 +133,12 @@ def answer(results: dict[str, Any]) -> Answer:
             all(z < 4 for z in results["zeros"].values()),
         ),
     ]
-    return Answer(rows, _text(results))
+    setup = (
+        f"{SMALL.images:,} images for {SMALL.epochs} epochs in batches of {SMALL.batch_size}, with "
+        f"the variances of rates {SMALL.p1} and {SMALL.p2}. Learning rate {results['chosen']} was "
+        "chosen for dropout on the validation split."
+    )
+    return Answer(rows, setup, _text(results))
 
 
 def _listed(of: list[dict[str, float]], key: str, name: str) -> str:
@@ -145,37 +146,29 @@ def _listed(of: list[dict[str, float]], key: str, name: str) -> str:
     return f"{name} " + ", ".join(f"{of[i][key]:.3g} (K = {MASKS[i]})" for i in some)
 
 
-def _clear(results: dict[str, Any], lr: str, which: int, sign: int) -> str:
-    """Return the kinds of noise that differ from dropout in every framework, in this direction."""
-    kinds = results["differences"][lr].items()
-    found = [kind for kind, of in kinds if signs({f: d[which] for f, d in of.items()}) == {sign}]
-    return ", ".join(found) or "none"
+def _clear(results: dict[str, Any], lr: str, sign: int) -> str:
+    """Return the kinds of noise whose accuracy differs from dropout's in every framework."""
+    kinds = results["differences"][lr]
+    return where(kinds, [{f: d[0] for f, d in of.items()} for of in kinds.values()], sign)
 
 
 def _text(results: dict[str, Any]) -> str:
     chosen = str(results["chosen"])
     gaussian = {f: d[0] for f, d in results["differences"][chosen]["gaussian"].items()}
     shapes, limit = results["shapes"]["0.5"], results["distances"]["0.5"][-1]
-    accuracies = [
-        f"at learning rate {lr}, better than dropout: {_clear(results, lr, 0, 1)}, worse: "
-        f"{_clear(results, lr, 0, -1)}"
-        for lr in (chosen, "0.5")
-    ]
     return (
-        f"The rate {chosen} was chosen for dropout on the validation split ({SMALL.images:,} "
-        f"images, {SMALL.epochs} epochs, rates {SMALL.p1} and {SMALL.p2}). Clear in both "
-        f"frameworks are these differences in accuracy: {'. And '.join(accuracies)}. At {chosen}, "
-        f"a lower test loss than dropout: {_clear(results, chosen, 1, -1)}, a higher one: "
-        f"{_clear(results, chosen, 1, 1)}. Gaussian noise changes the accuracy by "
-        f"{words(gaussian, points)} points there, and {words(gaussian, needed)} seeds would be "
-        "needed to see that. The path from dropout to the mean of more and more masks does not "
-        f"end at Gaussian noise: at variance 1, {MASKS[-1]} masks have skewness "
-        f"{limit['skewness']:.3f} and a total variation distance of {limit['poisson']:.4f} from a "
-        f"Poisson number, and {shapes['masks-16']['zero']:.0%} of the units are 0 already with 16. "
-        f"Gaussian noise changes the sign of {shapes['gaussian']['negative']:.0%} of the units, "
-        f"uniform noise of {shapes['uniform']['negative']:.0%}, lognormal noise of none. But "
-        f"lognormal noise has the longest tail: its skewness is {shapes['lognormal']['skewness']:g}"
-        f", that of dropout {shapes['dropout']['skewness']:g}."
+        f"At learning rate {chosen}, the accuracy is clearly better than with dropout for: "
+        f"{_clear(results, chosen, 1)}; and worse for: {_clear(results, chosen, -1)}. At 0.5 it is "
+        f"better for: {_clear(results, '0.5', 1)}; and worse for: {_clear(results, '0.5', -1)}. "
+        f"Gaussian noise changes it by {words(gaussian, points)} points at {chosen}. The mean of "
+        "more and more masks does not become Gaussian: at variance 1, that of "
+        f"{MASKS[-1]} masks has skewness {limit['skewness']:.2f} and a total variation distance of "
+        f"{limit['poisson']:.4f} from a Poisson number, and with 16 masks "
+        f"{shapes['masks-16']['zero']:.0%} of the units are still 0. Gaussian noise turns the sign "
+        f"of {shapes['gaussian']['negative']:.0%} of the units, uniform noise of "
+        f"{shapes['uniform']['negative']:.0%}, and lognormal noise of none. But lognormal noise "
+        f"has the longest tail: its skewness is {shapes['lognormal']['skewness']:g}, that of "
+        f"dropout {shapes['dropout']['skewness']:g}."
     )
 
 
@@ -185,10 +178,11 @@ def draw(results: dict[str, Any], figure: Any) -> None:
     *panels, shape = figure.subplots(1, 3)
     for panel, (lr, of) in zip(panels, results["differences"].items(), strict=True):
         for i, framework in enumerate(results["zeros"]):
-            points = np.array([of[kind][framework][0][:3] for kind in kinds])
-            mean, low, high = 100 * points.T
-            panel.errorbar(mean, np.arange(len(kinds)) + 0.2 * i, xerr=(mean - low, high - mean),
-                           fmt="o", color=f"C{i}", capsize=2, label=framework)  # fmt: skip
+            at, of_kinds = (
+                np.arange(len(kinds)) + 0.2 * i,
+                [of[kind][framework][0] for kind in kinds],
+            )
+            errorbars(panel, at, of_kinds, 100, color=f"C{i}", label=framework, sideways=True)
         panel.axvline(0, color="gray", lw=0.8)
         panel.set_yticks(range(len(kinds)), kinds if panel is panels[0] else [""] * len(kinds))
         panel.invert_yaxis()

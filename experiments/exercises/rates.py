@@ -8,17 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.study.paired import (
-    each,
-    interval,
-    paired,
-    percent,
-    points,
-    signs,
-    verdict,
-    words,
-)
-from experiments.study.report import Answer, Row
+from experiments.study.paired import interval, paired, points, verdict, words
+from experiments.study.report import Answer, errorbars, sign_row
 from experiments.study.runs import ARTICLE, LRS, SMALL, Study, last
 
 QUESTION = "What if the rates of the two layers change, and what if they are swapped?"
@@ -86,49 +77,39 @@ def run(study: Study) -> dict[str, Any]:
 def answer(results: dict[str, Any]) -> Answer:
     """Compare predictions and measurements."""
     rates, chosen, highest = results["rates"], results["chosen"], results["rates"][-1]
-    swapped = results["swapped"]
+    swapped, more = results["swapped"], results["more_units"]
     rows = [
-        Row(
-            f"swapped minus not swapped, learning rate {lr}: about 0 points",
-            each(of, percent),
-            signs(of) == {0},
-        )
+        sign_row(f"swapped minus not swapped, learning rate {lr}", of, 0)
         for lr, of in swapped.items()
     ]
     rows += [
-        Row(
-            f"{highest:g} in both layers minus none in either: below 0 points",
-            each(results["highest"], percent),
-            signs(results["highest"]) == {-1},
-        ),
-        Row(
-            f"at {highest:g}, n (1 - p) fixed minus n fixed: above 0 points",
-            each(results["more_units"], percent),
-            signs(results["more_units"]) == {1},
-        ),
+        sign_row(f"{highest:g} in both layers minus none in either", results["highest"], -1),
+        sign_row(f"at {highest:g}, n (1 - p) fixed minus n fixed", more, 1),
     ]
     best = {}
     for framework, grid in results["grid"].items():
         means = np.array(grid)[:, :, 0]
         i, j = np.unravel_index(means.argmax(), means.shape)
         best[framework] = (rates[i], rates[j], float(means[i, j]), float(means[0, 0]))
-    effect = verdict(
-        swapped[str(chosen["full"])], "an accuracy that is higher", "one that is lower"
-    )
+    at_chosen = swapped[str(chosen["full"])]
+    gain = verdict(at_chosen, "a gain", "a loss"), verdict(results["highest"], "a gain", "a loss")
     text = (
-        f"Swapping the rates gives, at the learning rate {chosen['full']:g} that was chosen on the "
-        f"validation split, {effect}: "
-        f"{words(swapped[str(chosen['full'])], points)} points after {ARTICLE.epochs} epochs on "
-        f"all images. At the article's 0.5 it is {words(swapped['0.5'], points)}. On "
-        f"{SMALL.images:,} images with learning rate {chosen['small']:g}, the best rates of the "
-        "grid are "
-        + words(best, lambda b: f"{b[0]:g} and {b[1]:g} ({b[2]:.2%}; without dropout {b[3]:.2%})")
-        + f". Rates of {highest:g} in both layers change the accuracy by "
-        f"{words(results['highest'], points)} points against none. If the layers then get "
-        f"1 / (1 - p) times as many units, it is {words(results['more_units'], points)} points "
-        "better than with the number of units fixed."
+        f"Swapping the rates brings {gain[0]} ({words(at_chosen, points)} points of accuracy) at "
+        f"learning rate {chosen['full']:g}. At the article's 0.5 it changes the accuracy by "
+        f"{words(swapped['0.5'], points)} points. The best rates of the grid are "
+        f"{words(best, lambda b: f'({b[0]:g}, {b[1]:g})')}, with "
+        f"{words(best, lambda b: f'{b[2]:.1%}')} right answers. Without dropout it is "
+        f"{words(best, lambda b: f'{b[3]:.1%}')}. A rate of {highest:g} in both layers brings "
+        f"{gain[1]} ({words(results['highest'], points)} points against no dropout). With "
+        f"1 / (1 - p) times as many units, this changes by {words(more, points)} points."
     )
-    return Answer(rows, text)
+    setup = (
+        f"all images for {ARTICLE.epochs} epochs (swapped rates), and {SMALL.images:,} images for "
+        f"{SMALL.epochs} epochs in batches of {SMALL.batch_size} at learning rate "
+        f"{chosen['small']:g} (the grid). Learning rates other than 0.5 were chosen on the "
+        "validation split."
+    )
+    return Answer(rows, setup, text)
 
 
 def draw(results: dict[str, Any], figure: Any) -> None:
@@ -148,10 +129,7 @@ def draw(results: dict[str, Any], figure: Any) -> None:
             ("o-", "n = 256", [row[i] for i, row in enumerate(results["grid"][framework])]),
             ("s--", "n = 128 / (1 - p)", results["fixed"][framework]),
         ):
-            mean, low, high = 100 * np.array(intervals).T
-            panels[-1].errorbar(
-                rates, mean, (mean - low, high - mean), fmt=style, color=f"C{color}",
-                markersize=3, capsize=2, label=f"{framework}, {name}",
-            )  # fmt: skip
+            label = f"{framework}, {name}"
+            errorbars(panels[-1], rates, intervals, 100, style, color=f"C{color}", label=label)
     panels[-1].set(xlabel="p in both layers", ylabel="test accuracy (%)")
     panels[-1].legend(fontsize="small")

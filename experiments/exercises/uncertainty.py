@@ -16,17 +16,15 @@ from experiments.study.paired import (
     change,
     each,
     interval,
-    needed,
     paired,
-    percent,
     plain,
     points,
-    signs,
+    share,
     verdict,
     words,
 )
 from experiments.study.passes import auroc, entropy, logits, passes, turned
-from experiments.study.report import Answer, Row
+from experiments.study.report import Answer, Row, exact_row, sign_row
 from experiments.study.runs import ARTICLE, LRS, Setting, Study, arrays
 from shared.data import load
 
@@ -51,7 +49,7 @@ def predict() -> str:
         "test images that are turned by 90 degrees better from upright ones. Zhang et al. (2017) "
         "find that networks learn random labels by heart, and that regularisation does not prevent "
         "it. So dropout should slow this down, but not stop it. For a linear model, noise of "
-        "variance s^2 on the inputs adds exactly s^2 / 2 times the sum of the squared weights to "
+        "variance s² on the inputs adds exactly s² / 2 times the sum of the squared weights to "
         "the squared loss (Bishop 1995)."
     )
 
@@ -170,77 +168,66 @@ def answer(results: dict[str, Any]) -> Answer:
     """Compare predictions and measurements."""
     rows = []
     for lr, of in results["of_rates"].items():
+        at = f"learning rate {lr}"
         gain = {f: s["gain"] for f, s in of.items()}
-        rows.append(
-            Row(f"learning rate {lr}, one pass, 20 % refused minus none: above 0 points",
-                each(gain, percent), signs(gain) == {1})
-        )  # fmt: skip
+        rows.append(sign_row(f"{at}, accuracy, a fifth refused minus none", gain, 1))
         for n in SCORES[:2]:
-            for key, what, show in (("better", "accuracy at 20 % refused", percent),
-                                    ("auroc_better", "AUROC of turned images", plain)):  # fmt: skip
-                values = {f: s[key][n] for f, s in of.items()}
-                rows.append(
-                    Row(f"learning rate {lr}, {what}, {n} minus {ONE}: above 0",
-                        each(values, show), signs(values) == {1})
-                )  # fmt: skip
+            of_score = {key: {f: s[key][n] for f, s in of.items()}
+                        for key in ("better", "auroc_better")}  # fmt: skip
+            rows += [
+                sign_row(f"{at}, accuracy, a fifth refused by {n} minus by {ONE}",
+                         of_score["better"], 1),
+                sign_row(f"{at}, AUROC of turned images, {n} minus {ONE}",
+                         of_score["auroc_better"], 1, plain),
+            ]  # fmt: skip
         shirts = {f: s["shirts_turned"] for f, s in of.items()}
-        rows.append(
-            Row(f"learning rate {lr}, entropy of shirts, turned minus upright: above 0",
-                each(shirts, plain), signs(shirts) == {1})
-        )  # fmt: skip
+        rows.append(sign_row(f"{at}, entropy of shirts, turned minus upright", shirts, 1, plain))
     for lr, of in results["random"].items():
         for name in ("without", "with"):
-            rows.append(
-                Row(f"learning rate {lr}, random labels {name} dropout: learnt, above 95 %",
-                    each({f: s[name] for f, s in of.items()}, _share),
-                    all(s[name][0] > 0.95 for s in of.values()))
-            )  # fmt: skip
-    largest = max(results["tikhonov"].values())
-    rows.append(
-        Row("linear model: mean over all noises = loss + s^2 / 2 times the sum of all w^2",
-            f"largest relative difference {largest:.1e}", largest < 1e-10)
-    )  # fmt: skip
-    return Answer(rows, _text(results, str(results["chosen"])))
+            text = f"learning rate {lr}, random labels learnt {name} dropout: above 95 %"
+            learnt = {f: s[name] for f, s in of.items()}
+            rows.append(Row(text, each(learnt, share), all(i[0] > 0.95 for i in learnt.values())))
+    text = "linear model: mean loss over all noises = loss + s² / 2 times the sum of all w²"
+    rows.append(exact_row(text, results["tikhonov"].values()))
+    chosen, labels = str(results["chosen"]), str(results["chosen_of_labels"])
+    setup = (
+        f"all images for {results['epochs']} epochs, and {RANDOM.images} random labels for "
+        f"{RANDOM.epochs} epochs. Learning rates {chosen} for images and {labels} for random "
+        "labels were chosen on the validation split."
+    )
+    return Answer(rows, setup, _text(results["of_rates"][chosen], results["random"][labels]))
 
 
-def _share(i: Any) -> str:
-    return f"{i[0]:.1%} ({i[1]:.1%} to {i[2]:.1%})"
-
-
-def _text(results: dict[str, Any], chosen: str) -> str:
-    of, lr = results["of_rates"][chosen], results["chosen_of_labels"]
-    labels = results["random"][str(lr)]
-    kept = {f: (s["kept"][ONE][0], s["kept"][ONE][REFUSED.index(0.2)]) for f, s in of.items()}
+def _text(of: dict[str, Any], labels: dict[str, Any]) -> str:
+    fifth = REFUSED.index(0.2)
+    kept = {f: s["kept"][ONE] for f, s in of.items()}
+    shirts = {f: s["shirts_turned"] for f, s in of.items()}
     parts = [
-        f"These networks were trained for {results['epochs']} epochs at the learning rate "
-        f"{chosen}, chosen on the validation split. If one refuses the fifth of the test images "
-        "for which the entropy of one pass, dropout off, is highest, its accuracy rises from "
-        + words(kept, lambda k: f"{k[0]:.1%} to {k[1]:.1%}")
-        + "."
+        f"Without refusals, {words(kept, lambda k: f'{k[0]:.1%}')} of the answers are right. If "
+        f"the network refuses the fifth where the {ONE}, dropout off, is highest, it is "
+        f"{words(kept, lambda k: f'{k[fifth]:.1%}')}."
     ]
     for n in SCORES[:2]:
         better = {f: s["better"][n] for f, s in of.items()}
         area = {f: s["auroc_better"][n] for f, s in of.items()}
         parts.append(
-            f"Choosing by the {n} instead: accuracy {verdict(better, 'higher', 'lower')} "
-            f"({words(better, points)} points; {words(better, needed)} seeds are needed to see "
-            f"it), and for telling turned images from upright ones "
-            f"{verdict(area, 'a higher AUROC', 'a lower AUROC')}."
+            f"Refusing by the {n} instead brings {verdict(better, 'a gain', 'a loss')} "
+            f"({words(better, points)} points). For finding turned images, this score brings "
+            f"{verdict(area, 'a gain', 'a loss')} ({words(area, change)} AUROC)."
         )
-    shirts = {f: s["shirts_turned"] for f, s in of.items()}
-    surprise = "The network is more sure of shirts that it has never seen like this: their entropy"
-    parts += [
-        f"{surprise if signs(shirts) == {-1} else 'For shirts that are turned, the entropy'} is "
-        f"{verdict(shirts, 'higher', 'lower')} than upright ({words(shirts, change)}).",
-        f"{RANDOM.images} random labels, in {RANDOM.epochs} epochs at learning rate {lr}: without "
-        f"dropout {words({f: s['without'] for f, s in labels.items()}, _mean)} are learnt by "
-        f"heart, with dropout {words({f: s['with'] for f, s in labels.items()}, _mean)}.",
-    ]
+    parts.append(
+        "For turned shirts, which it has never seen, the entropy changes by "
+        f"{words(shirts, change)}, so the network is "
+        f"{verdict(shirts, 'less sure of them', 'more sure of them', 'not clearly less sure')}. Of "
+        "random labels it learns "
+        f"{words({f: s['without'] for f, s in labels.items()}, _mean)} by heart without dropout, "
+        f"and {words({f: s['with'] for f, s in labels.items()}, _mean)} with it."
+    )
     return " ".join(parts)
 
 
-def _mean(i: Any) -> str:
-    return f"{i[0]:.1%}"
+def _mean(mean_and_ends: Any) -> str:
+    return f"{mean_and_ends[0]:.1%}"
 
 
 def draw(results: dict[str, Any], figure: Any) -> None:

@@ -4,15 +4,16 @@ Source: Li et al., "Understanding the Disharmony between Dropout and Batch Norma
 Shift", CVPR (2019), for the shift of variance between training and test.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
-from experiments.study.masks import all_masks, apply_keep
-from experiments.study.paired import as_difference, each, interval, needed, paired, verdict, words
-from experiments.study.report import Answer, Row
+from experiments.study.masks import all_masks, apply_keep, covariance, difference
+from experiments.study.paired import each, interval, level, paired, verdict, words
+from experiments.study.report import RATES, Answer, Row, exact_row
 from experiments.study.runs import LRS, SMALL, Run, Setting, Study
 
 QUESTION = "What is the variance of activations with and without dropout?"
@@ -21,7 +22,6 @@ DROPOUT = SMALL
 NONE = DROPOUT.but(p1=0.0, p2=0.0)
 IMAGES, PASSES = 500, 40  # what is measured: this many test images, each with this many masks
 LAYERS = ("hidden 1", "pre-activations 2", "hidden 2", "logits")
-EXACT = 1e-10
 
 
 def predict() -> str:
@@ -35,22 +35,6 @@ def predict() -> str:
         "images it is (v + c²) / (1 - p) - c², against v at test time. A batch normalisation that "
         "stores the variance of training then divides by the wrong number (Li et al., 2019)."
     )
-
-
-def covariance(values: ndarray, chance: ndarray) -> ndarray:
-    """Return the covariances of the columns, where a row has a probability."""
-    centred = values - chance @ values
-    return np.asarray(centred.T * chance @ centred)
-
-
-def difference(a: ndarray, b: ndarray) -> float:
-    """Return the largest difference, as a part of the largest number of b."""
-    return float(np.abs(a - b).max() / np.abs(b).max())
-
-
-def exactly(differences: Iterable[float]) -> str:
-    """Return the largest difference of all implementations, for a table."""
-    return f"largest relative difference {max(differences):.0e}"
 
 
 def identities(framework: str, n: int = 10, p: float = 0.3) -> dict[str, float]:
@@ -128,20 +112,8 @@ def _values(runs: Iterable[Run], layer: str, name: str, by: str = "") -> ndarray
     return np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom > 0)
 
 
-def _interval(values: ndarray) -> tuple[float, float, float]:
-    """Return mean and interval of the networks that did not die. NaN if all did."""
-    alive = values[np.isfinite(values)]
-    return interval(alive) if len(alive) else (np.nan, np.nan, np.nan)
-
-
 def _log(values: ndarray) -> ndarray:
     return np.log(values, out=np.full_like(values, np.nan), where=values > 0)
-
-
-def _factor(difference: Any) -> str:
-    """Return a difference of logarithms as a factor."""
-    mean, low, high = np.exp(as_difference(difference)[:3])
-    return f"{mean:.3g} ({low:.3g} to {high:.3g})"
 
 
 def run(study: Study) -> dict[str, Any]:
@@ -159,7 +131,7 @@ def run(study: Study) -> dict[str, Any]:
     def table(layers: Iterable[str], name: str, by: str = "") -> dict[str, Any]:
         return {
             rate: {
-                layer: {f: _interval(_values(of[f"dropout {rate} {end}"], layer, name, by))
+                layer: {f: interval(_values(of[f"dropout {rate} {end}"], layer, name, by))
                         for f, of in runs.items()}
                 for layer in layers
             }
@@ -187,7 +159,7 @@ def run(study: Study) -> dict[str, Any]:
         "curves": {
             f: {
                 f"{name}, {what}": [
-                    _interval(_values(of[f"{name} chosen {time}"], "hidden 2", what))
+                    interval(_values(of[f"{name} chosen {time}"], "hidden 2", what))
                     for time in times
                 ]
                 for name, what in (("none", "test"), ("dropout", "test"), ("dropout", "masks"))
@@ -197,66 +169,63 @@ def run(study: Study) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _number(value: list[float]) -> str:
-    return f"{value[0]:.3f} ({value[1]:.3f} to {value[2]:.3f})"
-
-
 def answer(results: dict[str, Any]) -> Answer:
     """Compare predictions and measurements."""
     rows = [
-        Row(f"{name}: the formula is exact", exactly(of.values()), max(of.values()) < EXACT)
+        exact_row(f"{name}: the formula is exact", of.values())
         for name, of in results["identities"].items()
     ]
-    titles = {"0.5": "learning rate 0.5", "chosen": "chosen learning rate"}
     for rate, layers in results["masks by formula"].items():
-        for layer in LAYERS[:2]:
-            good = all(abs(value[0] - 1) < 0.02 for value in layers[layer].values())
-            rows.append(Row(
-                f"{layer} of a trained network, {titles[rate]}: variance of the masks by the "
-                "formula is 1 within 2 %", each(layers[layer], _number), good,
-            ))  # fmt: skip
-        through = all(value[1] > 1 for value in layers["logits"].values())
-        rows.append(Row(
-            f"logits, {titles[rate]}: the same with h of test time is above 1, because the noise "
-            "of the first layer comes through", each(layers["logits"], _number), through,
-        ))  # fmt: skip
+        for layer, of in layers.items():
+            text = f"{layer}, {RATES[rate]}: variance of the masks by the formula is "
+            if layer in LAYERS[:2]:
+                close = all(abs(value[0] - 1) < 0.02 for value in of.values())
+                rows.append(Row(f"{text}1, within 2 %", each(of, level), close))
+            elif layer == "logits":  # the formula with h of test time does not see the first layer
+                above = all(value[1] > 1 for value in of.values())
+                rows.append(Row(f"{text}above 1, by the noise below", each(of, level), above))
     for rate, layers in results["shift"].items():
         for layer, found in layers.items():
             predicted = results["shift predicted"][rate][layer]
-            good = all(abs(found[f][0] / predicted[f][0] - 1) < 0.02 for f in found)
-            rows.append(Row(
-                f"{layer}, {titles[rate]}: variance at test time by that in training is "
-                + each(predicted, lambda v: f"{v[0]:.3f}"), each(found, _number), good,
-            ))  # fmt: skip
-    return Answer(rows, _text(results))
+            close = all(abs(found[f][0] / predicted[f][0] - 1) < 0.02 for f in found)
+            text = f"{layer}, {RATES[rate]}: variance at test time by that in training is "
+            text += words(predicted, lambda v: f"{v[0]:.3f}")
+            rows.append(Row(text, each(found, level), close))
+    return Answer(rows, _setup(results), _text(results))
+
+
+def _setup(results: dict[str, Any]) -> str:
+    chosen = results["chosen"]
+    return (
+        f"{DROPOUT.images:,} images for {results['times'][-1]} epochs in batches of "
+        f"{DROPOUT.batch_size}. Learning rates chosen on the validation split: "
+        f"{chosen['dropout']:g} with dropout, {chosen['none']:g} without."
+    )
 
 
 def _text(results: dict[str, Any]) -> str:
-    chosen, end = results["chosen"], results["times"][-1]
     beside, shift = results["masks by data"]["chosen"], results["shift"]["chosen"]
     hidden = results["test"]["chosen"]["hidden 2"]
-    exact = all(max(of.values()) < EXACT for of in results["identities"].values())
-    larger = [
-        layer for layer in LAYERS if all(value[1] > 1 for value in beside[layer].values())
-    ]  # fmt: skip
-    verb = "hold" if exact else "do not all hold"
+    exact = max(d for of in results["identities"].values() for d in of.values())
+    larger = [layer for layer in LAYERS if all(value[1] > 1 for value in beside[layer].values())]
+
+    def short(value: list[float]) -> str:
+        return f"{value[0]:.2f}"
+
+    def factor(difference: list[float]) -> str:  # of a difference of logarithms
+        return f"{math.exp(difference[0]):.2f}"
+
     return (
-        f"The three formulas {verb} to 1e-10 over all masks of a small layer. In networks that "
-        f"were trained with dropout ({DROPOUT.images:,} images, {end} epochs, learning rate "
-        f"{chosen['dropout']:g}, chosen on the validation split), the variance of the masks "
-        "divided by that of the images is: "
-        + ". ".join(f"{layer}: {words(beside[layer], _number)}" for layer in LAYERS)
-        + ". The masks add more variance than the images have in: "
-        f"{', '.join(larger) or 'none of these'}. At test time, the second hidden layer of a "
-        "network trained with dropout has "
-        + verdict(hidden, "a larger variance than", "a smaller variance than")
-        + f" that of a network trained without (learning rate {chosen['none']:g}): it is the "
-        f"one without times {words(hidden, _factor)}. At learning rate 0.5 the factor is "
-        f"{words(results['test']['0.5']['hidden 2'], _factor)}. To see the first, "
-        f"{words(hidden, needed)} seeds are needed. A batch normalisation behind the first dropout "
-        "layer that stores the variance of training would give units, at test time, a mean "
-        f"variance of {words(shift['hidden 1'], _number)} instead of 1. Behind the next linear map "
-        f"it would be {words(shift['pre-activations 2'], _number)}."
+        f"The three formulas hold to {exact:.0e} over all masks of a small layer. In a trained "
+        "network, the variance of the masks divided by that of the images is "
+        + ", ".join(f"{words(beside[layer], short)} in {layer}" for layer in LAYERS)
+        + f". So the masks vary more than the images do in: {', '.join(larger) or 'no layer'}. At "
+        "test time, the second hidden layer of a network trained with dropout has "
+        + verdict(hidden, "a larger variance", "a smaller variance")
+        + f" than that of one trained without: {words(hidden, factor)} times as much. Batch "
+        "normalisation behind the first dropout layer would leave a variance of "
+        f"{words(shift['hidden 1'], short)} instead of 1 at test time. Behind the next linear map "
+        f"it would be {words(shift['pre-activations 2'], short)}."
     )
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.study.paired import each, interval, paired, plain, signs, verdict
-from experiments.study.report import Row
+from experiments.study.paired import change, interval, paired, plain, verdict, words
+from experiments.study.report import Row, errorbars, sign_row
 from experiments.study.runs import Run, Setting, arrays
 
 BATCHES = 32
@@ -119,12 +119,6 @@ def compare(runs: Mapping[str, Any], name: str, which: str) -> dict[str, Any]:
     }
 
 
-def sign_row(text: str, values: dict[str, Any], show: Any, sign: int) -> Row:
-    """Return a row that predicts a sign."""
-    text += {-1: ": below 0", 1: ": above 0"}[sign]
-    return Row(text, each(values, show), signs(values) == {sign})
-
-
 def rows(gradients: dict[str, Any]) -> list[Row]:
     """Return the rows of the table."""
     table = []
@@ -133,12 +127,12 @@ def rows(gradients: dict[str, Any]) -> list[Row]:
         error = f"error of the gradient's direction after {_epochs(epochs)}"
         own = "network trained with dropout minus network without (Liu et al.)"
         table += [
-            sign_row(f"{variance}, {own}", of["variance"]["own"], plain, -1),
-            sign_row(f"{error}, {own}", of["error"]["own"], plain, -1),
+            sign_row(f"{variance}, {own}", of["variance"]["own"], -1, plain),
+            sign_row(f"{error}, {own}", of["error"]["own"], -1, plain),
             *(
                 sign_row(
                     f"{variance}, same weights, dropout {masks} minus off",
-                    of["variance"][f"same, {masks}"], plain, 1,
+                    of["variance"][f"same, {masks}"], 1, plain,
                 )
                 for masks in ("on", "on at 0.1")
             ),
@@ -146,32 +140,23 @@ def rows(gradients: dict[str, Any]) -> list[Row]:
     return table
 
 
-def words(gradients: dict[str, Any], setting: Setting) -> str:
+def text(gradients: dict[str, Any]) -> str:
     """Return in words what dropout changes in the direction of the gradients."""
-    sentences = [
-        f"For the gradients, networks were trained on {setting.images:,} images with learning "
-        f"rate {setting.lr:g}."
-    ]
+    parts = []
     for epochs, measures in gradients.items():
         of = measures["variance"]
-        same = verdict(of["same, on"], "dropout raises it", "dropout lowers it")
-        sentences.append(
-            f"After {_epochs(epochs)}, the variance of the direction is "
-            f"{each(of['on'], _number)} in the network trained with dropout and "
-            f"{each(of['off'], _number)} in the one without "
-            f"({verdict(of['own'], 'higher with dropout', 'lower with dropout')}). "
-            f"If the weights are the same: {same}, by {each(of['same, on'], plain)}, and with "
-            f"rates of 0.1 by {each(of['same, on at 0.1'], plain)}."
+        parts.append(
+            f"After {_epochs(epochs)}, the variance of the gradient's direction is "
+            f"{verdict(of['own'], 'higher', 'lower', 'not clearly different')} in the network "
+            f"trained with dropout ({words(of['own'], change)}), and dropout "
+            f"{verdict(of['same, on'], 'raises it', 'lowers it', 'does not clearly change it')} if "
+            f"the weights are the same ({words(of['same, on'], change)})."
         )
-    return " ".join(sentences)
+    return " ".join(parts)
 
 
 def _epochs(number: str) -> str:
     return "1 epoch" if number == "1" else f"{number} epochs"
-
-
-def _number(value: list[float]) -> str:
-    return f"{value[0]:.3f}"
 
 
 def draw(gradients: dict[str, Any], panel: Any) -> None:
@@ -179,15 +164,13 @@ def draw(gradients: dict[str, Any], panel: Any) -> None:
     groups = [(epochs, which) for epochs in gradients for which in ("variance", "error")]
     for i, variant in enumerate(("off", "on")):
         for color, framework in enumerate(gradients["1"]["variance"][variant]):
-            points = [gradients[epochs][which][variant][framework] for epochs, which in groups]
-            mean, low, high = np.array(points).T
-            at = np.arange(len(groups)) + 0.2 * color + 0.4 * i - 0.3
-            panel.bar(
-                at, mean, 0.2, yerr=(mean - low, high - mean), color=f"C{color}",
-                alpha=(0.4, 1)[i], label=f"{framework}, {('without', 'with')[i]} dropout",
+            errorbars(
+                panel, np.arange(len(groups)) + 0.2 * color + 0.1 * i,
+                [gradients[epochs][which][variant][framework] for epochs, which in groups],
+                fmt="so"[i], color=f"C{color}",
+                label=f"{framework}, {('without', 'with')[i]} dropout",
             )  # fmt: skip
     names = [f"{which}\n{_epochs(epochs)}" for epochs, which in groups]
     panel.set_xticks(range(len(groups)), names)
     panel.set(title="gradient's direction: mean of (1 - cos) / 2")
-    panel.set_ylim(0, 1.45 * panel.get_ylim()[1])  # room for the legend
-    panel.legend(fontsize="small", ncols=2)
+    panel.legend(fontsize="small")

@@ -34,6 +34,17 @@ def apply_keep(framework: str, x: np.ndarray, keep: np.ndarray, p: float) -> np.
     return numpy_dropout.apply_keep(x, keep, p)
 
 
+def covariance(values: np.ndarray, chance: np.ndarray) -> np.ndarray:
+    """Return the covariances of the columns, where a row has a probability."""
+    centred = values - chance @ values
+    return np.asarray(centred.T * chance @ centred)
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the largest difference, as a part of the largest number of b."""
+    return float(np.abs(a - b).max() / np.abs(b).max())
+
+
 def geometric_mean(framework: str) -> float:
     """Compare a softmax layer's geometric mean over all masks with the layer without masks."""
     rng = np.random.default_rng(0)

@@ -1,7 +1,7 @@
 """Statistics of paired runs: the same seeds, with one thing changed."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,8 +44,9 @@ def paired(a: np.ndarray, b: np.ndarray) -> Difference:
 
 
 def interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Return the mean and the ends of its 95 % bootstrap interval (BCa)."""
+    """Return the mean and the ends of its 95 % bootstrap interval (BCa), without NaN."""
     values = np.asarray(values, float)
+    values = values[np.isfinite(values)]
     mean = float(values.mean()) if len(values) else math.nan
     if len(values) < 2 or np.ptp(values) == 0:  # nothing to draw from
         return mean, mean, mean
@@ -73,16 +74,37 @@ def _needed(mean: float, spread: float) -> int | None:
     return None
 
 
-def percent(difference: Difference | dict[str, Any] | list[Any]) -> str:
+def percent(difference: Any) -> str:
     """Return a difference of accuracies in percentage points, for a table."""
-    d = as_difference(difference)
-    return f"{d.mean:+.2%} ({d.low:+.2%} to {d.high:+.2%})".replace("%", "")
+    return _shown(difference, 100, 2)
 
 
-def plain(difference: Difference | dict[str, Any] | list[Any], digits: int = 3) -> str:
+def plain(difference: Any) -> str:
     """Return a difference, for a table."""
+    return _shown(difference, 1, 3)
+
+
+def errors(difference: Any) -> str:
+    """Return a difference of shares of errors as one of errors per 10,000, for a table."""
+    return _shown(difference, 10_000, 0)
+
+
+def _shown(difference: Any, factor: float, digits: int) -> str:
     d = as_difference(difference)
-    return f"{d.mean:+.{digits}f} ({d.low:+.{digits}f} to {d.high:+.{digits}f})"
+    mean, low, high = (f"{factor * number:+.{digits}f}" for number in d[:3])
+    return f"{mean} ({low} to {high}; {needed(d)} seeds)"
+
+
+def level(mean_and_ends: Any) -> str:
+    """Return what `interval` returned, for a table."""
+    mean, low, high = mean_and_ends
+    return f"{mean:.3f} ({low:.3f} to {high:.3f})"
+
+
+def share(mean_and_ends: Any) -> str:
+    """Return what `interval` returned as a share in percent, for a table."""
+    mean, low, high = mean_and_ends
+    return f"{mean:.1%} ({low:.1%} to {high:.1%})"
 
 
 def points(difference: Any) -> str:
@@ -106,7 +128,6 @@ def needed(difference: Any) -> str:
     return "over 10,000" if number is None else f"{number:,}"
 
 
-NOT_CLEAR = "no clear difference"
 TITLES = {"torch": "PyTorch", "jax": "JAX"}
 
 
@@ -116,8 +137,8 @@ def each(values: Mapping[str, Any], show: Callable[[Any], str] = percent) -> str
 
 
 def words(values: Mapping[str, Any], show: Callable[[Any], str] = percent) -> str:
-    """Return the same for a sentence: `... in PyTorch and ... in JAX`."""
-    return " and ".join(f"{show(value)} in {TITLES[name]}" for name, value in values.items())
+    """Return the same for a sentence, without names: `... and ...`."""
+    return " and ".join(show(value) for value in values.values())
 
 
 def signs(values: Mapping[str, Any]) -> set[int]:
@@ -125,11 +146,19 @@ def signs(values: Mapping[str, Any]) -> set[int]:
     return {as_difference(value).sign for value in values.values()}
 
 
-def verdict(values: Mapping[str, Any], positive: str, negative: str) -> str:
-    """Return the phrase that the intervals of all frameworks support, or else NOT_CLEAR."""
+def where(labels: Iterable[Any], values: Iterable[Mapping[str, Any]], sign: int) -> str:
+    """Return the labels where every framework found this sign, for a sentence."""
+    found = [
+        label if isinstance(label, str) else f"{label:,}"
+        for label, of in zip(labels, values, strict=True)
+        if signs(of) == {sign}
+    ]
+    return ", ".join(found) or "none"
+
+
+def verdict(
+    values: Mapping[str, Any], positive: str, negative: str, neither: str = "no clear difference"
+) -> str:
+    """Return the phrase that the intervals of all frameworks support, or else `neither`."""
     found = signs(values)
-    if found == {1}:
-        return positive
-    if found == {-1}:
-        return negative
-    return NOT_CLEAR
+    return positive if found == {1} else negative if found == {-1} else neither

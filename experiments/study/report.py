@@ -2,28 +2,58 @@
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from experiments.study.paired import each, percent, signs
 from experiments.study.runs import Study
+
+EXACT = 1e-10  # in float64
+# The two learning rates of a comparison.
+RATES = {"0.5": "learning rate 0.5", "chosen": "chosen learning rate"}
+YES, NO, OPEN, NONE = "yes", "**no**", "open", "–"
+SIGNS = {1: "above 0", -1: "below 0", 0: "about 0"}
 
 
 class Row(NamedTuple):
-    """A line of the table: what was predicted, what was measured, and whether they agree."""
+    """A line of the table: what was predicted, what was measured, and whether they agree.
+
+    `agrees` is YES, NO, OPEN (these seeds do not decide it) or NONE (nothing was predicted). True
+    and False stand for YES and NO.
+    """
 
     prediction: str
     measured: str
-    agrees: bool | None  # None where nothing was predicted
+    agrees: str | bool
 
 
 class Answer(NamedTuple):
-    """The answer of an exercise: a table, and a paragraph made from the same numbers."""
+    """The answer of an exercise: a table, how it was measured, and what was found.
+
+    Both texts are made from the same numbers as the table.
+    """
 
     rows: list[Row]
+    setup: str
     text: str
+
+
+def sign_row(
+    text: str, values: Mapping[str, Any], sign: int, show: Callable[[Any], str] = percent
+) -> Row:
+    """Return a row that predicts the sign of a difference: 1, -1, or 0 for no difference.
+
+    It agrees if the intervals of all frameworks lie on that side, and disagrees if one lies on the
+    other. No number of seeds shows that a difference is 0, so this is open at best.
+    """
+    found = signs(values)
+    agrees = YES if sign and found == {sign} else NO if found - {sign, 0} else OPEN
+    return Row(f"{text}: {SIGNS[sign]}", each(values, show), agrees)
 
 
 PAGE = """\
@@ -39,14 +69,33 @@ PAGE = """\
 
 ![{title}]({name}.svg)
 
-**Answer.** {answer}
+**Answer{pairs}.** {answer}
 
-Intervals are 95 % bootstrap intervals of the mean over {seeds} seeds.{quick}
+**Measured with** {setup} Behind each mean stand its 95 % bootstrap interval over {seeds} paired
+seeds and, for a difference, how many seeds would show one of this mean and spread in four of five
+studies. *Open*: these seeds do not decide it, because an interval contains 0.{quick}
+
 Made with `python -m experiments {name}` ({frameworks}; {versions}). The numbers are in
 [{name}.json]({name}.json), the runs in [runs.jsonl](runs.jsonl).
 """
+PAIRS = " (of two numbers, the first is from PyTorch and the second from JAX)"
 QUICK = " **This was a quick look at tiny networks: it says nothing about the question.**"
-YES_NO = {True: "yes", False: "**no**", None: "–"}
+
+
+def exact_row(text: str, differences: Iterable[float]) -> Row:
+    """Return a row about an identity, from the relative difference in each implementation."""
+    largest = max(differences)
+    return Row(text, f"largest relative difference {largest:.0e}", largest < EXACT)
+
+
+def errorbars(
+    panel: Any, at: Any, intervals: Any, factor: float = 1, fmt: str = "o", **style: Any
+) -> None:
+    """Draw means and intervals, upwards, or sideways with `sideways=True`."""
+    mean, low, high = factor * np.array([of[:3] for of in intervals], float).T
+    bars = (mean - low, high - mean)
+    x, y, error = (mean, at, "xerr") if style.pop("sideways", False) else (at, mean, "yerr")
+    panel.errorbar(x, y, fmt=fmt, markersize=3, capsize=2, **{error: bars}, **style)
 
 
 def name_of(exercise: ModuleType) -> str:
@@ -86,8 +135,10 @@ def page(exercise: ModuleType, numbers: dict[str, Any]) -> str:
         question=exercise.QUESTION,
         prediction=exercise.predict(),
         table="\n".join(
-            f"| {row.prediction} | {row.measured} | {YES_NO[row.agrees]} |" for row in answer.rows
+            f"| {row.prediction} | {row.measured} | {_agrees(row)} |" for row in answer.rows
         ),
+        pairs=PAIRS if len(numbers["frameworks"]) > 1 else "",
+        setup=answer.setup,
         answer=answer.text,
         seeds=numbers["seeds"],
         quick=QUICK if numbers["quick"] else "",
@@ -96,6 +147,10 @@ def page(exercise: ModuleType, numbers: dict[str, Any]) -> str:
         ),
         versions=", ".join(f"{package} {v}" for package, v in numbers["versions"].items()),
     )
+
+
+def _agrees(row: Row) -> str:
+    return row.agrees if isinstance(row.agrees, str) else YES if row.agrees else NO
 
 
 def write(exercise: ModuleType, numbers: dict[str, Any], folder: Path) -> Path:
@@ -126,8 +181,8 @@ measured in PyTorch and in JAX, and whether they agree. `python -m experiments l
 `python -m experiments NAME` makes a page anew, and `python -m experiments all` makes all of them.
 Training runs that [runs.jsonl](runs.jsonl) holds already are not repeated.
 
-| exercise | question | predictions that came true |
-|---|---|---|
+| exercise | question | predictions: true | false | open |
+|---|---|---|---|---|
 {table}
 """
 
@@ -139,7 +194,7 @@ def index(folder: Path, exercises: Mapping[str, ModuleType]) -> str:
         path = folder / f"{name}.json"
         if path.exists():
             rows = exercise.answer(json.loads(path.read_text())["results"]).rows
-            judged = [row.agrees for row in rows if row.agrees is not None]
-            link = f"[{title_of(exercise)}]({name}.md)"
-            table.append(f"| {link} | {exercise.QUESTION} | {sum(judged)} of {len(judged)} |")
+            agrees = [_agrees(row) for row in rows]
+            counts = " | ".join(str(agrees.count(value)) for value in (YES, NO, OPEN))
+            table.append(f"| [{title_of(exercise)}]({name}.md) | {exercise.QUESTION} | {counts} |")
     return INDEX.format(table="\n".join(table))

@@ -347,6 +347,6 @@ class Study:
 
 
 def last(runs: Iterable[Run], curve: str = "test_accuracy") -> np.ndarray:
-    """Return the last value of a curve for each run. Where a run diverged, a loss is NaN."""
-    values = [run[curve][-1] for run in runs]
+    """Return the last value of a curve, or `fit_loss`, for each run. NaN where a run diverged."""
+    values = [run[curve] if curve.startswith("fit") else run[curve][-1] for run in runs]
     return np.array([math.nan if value is None else value for value in values])
