@@ -13,7 +13,7 @@ from numpy import ndarray
 from experiments.study.masks import all_masks, apply_keep, difference
 from experiments.study.paired import interval, paired, points, verdict, where, words
 from experiments.study.report import RATES, Answer, Row, errorbars, exact_row, sign_row
-from experiments.study.runs import LRS, SMALL, Setting, Study, last
+from experiments.study.runs import LRS, SMALL, Setting, Study, final
 
 QUESTION = "How does dropout compare with weight decay, and what does it do to the loss?"
 
@@ -157,7 +157,7 @@ def run(study: Study) -> dict[str, Any]:
     runs = study.train(settings)
 
     def compare(a: str, b: str) -> dict[str, Any]:
-        return {f: paired(last(of[a]), last(of[b])) for f, of in runs.items()}
+        return {f: paired(final(of[a]), final(of[b])) for f, of in runs.items()}
 
     exact = {f: identities(f) for f in (*study.frameworks, "numpy")}
     return {
@@ -170,7 +170,7 @@ def run(study: Study) -> dict[str, Any]:
         "identities": exact,
         "accuracy": {
             rate: {
-                m: {f: interval(last(of[f"{m} {rate}"])) for f, of in runs.items()}
+                m: {f: interval(final(of[f"{m} {rate}"])) for f, of in runs.items()}
                 for m in methods[rate]
             }
             for rate in methods
@@ -194,7 +194,7 @@ def run(study: Study) -> dict[str, Any]:
         },
         "by copies": {
             rate: {
-                f: [interval(last(of[f"{k} masks {rate}"])) for k in (0, *COPIES)]
+                f: [interval(final(of[f"{k} masks {rate}"])) for k in (0, *COPIES)]
                 for f, of in runs.items()
             }
             for rate in methods

@@ -12,7 +12,7 @@ from numpy import ndarray
 from experiments.study.masks import all_masks, apply_keep, covariance, difference
 from experiments.study.paired import each, interval, paired, percent, plain, points, verdict, words
 from experiments.study.report import NONE, RATES, Answer, Row, errorbars, exact_row, sign_row
-from experiments.study.runs import LRS, SMALL, Setting, Study, last
+from experiments.study.runs import LRS, SMALL, Setting, Study, final
 
 QUESTION = "What if weights are dropped instead of units (DropConnect)?"
 
@@ -122,14 +122,14 @@ def run(study: Study) -> dict[str, Any]:
         "identities": {name: {f: exact[f][name] for f in exact} for name in exact["numpy"]},
         "accuracy": {
             rate: {
-                name: {f: interval(last(of[f"{name} {rate}"])) for f, of in runs.items()}
+                name: {f: interval(final(of[f"{name} {rate}"])) for f, of in runs.items()}
                 for name in METHODS
             }
             for rate in rates
         },
         "differences": {
             rate: {
-                f"{b} minus {a}": {f: paired(last(of[f"{b} {rate}"]), last(of[f"{a} {rate}"]))
+                f"{b} minus {a}": {f: paired(final(of[f"{b} {rate}"]), final(of[f"{a} {rate}"]))
                                    for f, of in runs.items()}
                 for a, b in combinations(METHODS, 2)
             }
@@ -183,8 +183,8 @@ def _text(results: dict[str, Any]) -> str:
     exact = max(d for of in results["identities"].values() for d in of.values())
     return (
         "DropConnect gives a pre-activation the mean and the variance that dropout gives it, and "
-        f"no covariance with others (to {exact:.0e}, over all masks of a small layer). For the accuracy it brings "
-        f"{gain('dropconnect minus dropout')} against dropout, and "
+        f"no covariance with others (to {exact:.0e}, over all masks of a small layer). For the "
+        f"accuracy it brings {gain('dropconnect minus dropout')} against dropout, and "
         f"{gain('dropconnect minus none')} against no noise. Dropout itself brings "
         f"{gain('dropout minus none')}. At learning rate 0.5, DropConnect minus dropout is "
         f"{words(at_half['dropconnect minus dropout'], points)} points. At test time, the second "

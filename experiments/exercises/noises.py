@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.study.paired import each, paired, points, where, words
 from experiments.study.report import Answer, Row, errorbars, sign_row
-from experiments.study.runs import LRS, SMALL, Study, last
+from experiments.study.runs import LRS, SMALL, Study, final
 from experiments.study.shapes import distances, rate_of, shape_of
 
 QUESTION = "Does it matter that dropout's noise is 0 or 1 / (1 - p), if its variance is the same?"
@@ -72,7 +72,7 @@ def run(study: Study) -> dict[str, Any]:
             str(lr): {
                 kind: {
                     f: [
-                        paired(last(of[f"{kind} {lr}"], c), last(of[f"dropout {lr}"], c))
+                        paired(final(of[f"{kind} {lr}"], c), final(of[f"dropout {lr}"], c))
                         for c in ("test_accuracy", "test_loss")
                     ]
                     for f, of in runs.items()

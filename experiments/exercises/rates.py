@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.study.paired import interval, paired, points, verdict, words
 from experiments.study.report import Answer, errorbars, sign_row
-from experiments.study.runs import ARTICLE, LRS, SMALL, Study, last
+from experiments.study.runs import ARTICLE, LRS, SMALL, Study, final
 
 QUESTION = "What if the rates of the two layers change, and what if they are swapped?"
 
@@ -54,23 +54,23 @@ def run(study: Study) -> dict[str, Any]:
         "chosen": chosen,
         "rates": rates,
         "swapped": {
-            str(lr): {f: paired(last(of[f"swapped {lr}"]), last(of[f"article {lr}"]))
+            str(lr): {f: paired(final(of[f"swapped {lr}"]), final(of[f"article {lr}"]))
                       for f, of in runs.items()}
             for lr in (0.5, chosen["full"])
         },
         "grid": {
-            f: [[interval(last(of[f"grid {p1} {p2}"])) for p2 in rates] for p1 in rates]
+            f: [[interval(final(of[f"grid {p1} {p2}"])) for p2 in rates] for p1 in rates]
             for f, of in runs.items()
         },
         "highest": {  # the highest rate in both layers against none in either
-            f: paired(last(of[f"grid {rates[-1]} {rates[-1]}"]), last(of["grid 0.0 0.0"]))
+            f: paired(final(of[f"grid {rates[-1]} {rates[-1]}"]), final(of["grid 0.0 0.0"]))
             for f, of in runs.items()
         },
         "more_units": {  # the highest rate with n (1 - p) fixed against n fixed
-            f: paired(last(of[f"fixed {rates[-1]}"]), last(of[f"grid {rates[-1]} {rates[-1]}"]))
+            f: paired(final(of[f"fixed {rates[-1]}"]), final(of[f"grid {rates[-1]} {rates[-1]}"]))
             for f, of in runs.items()
         },
-        "fixed": {f: [interval(last(of[f"fixed {p}"])) for p in rates] for f, of in runs.items()},
+        "fixed": {f: [interval(final(of[f"fixed {p}"])) for p in rates] for f, of in runs.items()},
     }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from experiments.study.paired import (
     words,
 )
 from experiments.study.report import NONE, RATES, Answer, Row, errorbars, sign_row
-from experiments.study.runs import LRS, SMALL, Run, Setting, Study, last
+from experiments.study.runs import LRS, SMALL, Run, Setting, Study, final
 
 QUESTION = "What if both hidden layers have more or fewer units?"
 
@@ -60,7 +60,7 @@ def run(study: Study) -> dict[str, Any]:
     )
 
     def compare(a: str, b: str, curve: str) -> dict[str, Any]:
-        return {f: paired(last(of[a], curve), last(of[b], curve)) for f, of in runs.items()}
+        return {f: paired(final(of[a], curve), final(of[b], curve)) for f, of in runs.items()}
 
     narrow, wide = widths[0], widths[-1]
     return {
@@ -69,7 +69,7 @@ def run(study: Study) -> dict[str, Any]:
         "at_half": at_half,
         "seeds_of_widest": min(study.seeds, SEEDS_OF_WIDEST),
         "levels": {
-            v: {c: {f: [interval(last(of[f"{n} {v} chosen"], c)) for n in widths]
+            v: {c: {f: [interval(final(of[f"{n} {v} chosen"], c)) for n in widths]
                     for f, of in runs.items()} for c in CURVES}
             for v in VARIANTS
         },
@@ -87,7 +87,7 @@ def run(study: Study) -> dict[str, Any]:
             for at in ("chosen", "0.5")
         },
         "widest": {
-            c: {f: paired(last(of["with"], c), last(of["without"], c))
+            c: {f: paired(final(of["with"], c), final(of["without"], c))
                 for f, of in widest.items()}
             for c in CURVES
         },
@@ -96,7 +96,7 @@ def run(study: Study) -> dict[str, Any]:
 
 def _gain(runs: dict[str, list[Run]], width: int, at: str) -> np.ndarray:
     """Return by how much dropout raises the accuracy, for each seed."""
-    return last(runs[f"{width} with {at}"]) - last(runs[f"{width} without {at}"])
+    return final(runs[f"{width} with {at}"]) - final(runs[f"{width} without {at}"])
 
 
 def answer(results: dict[str, Any]) -> Answer:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.study.paired import each, percent, signs
-from experiments.study.runs import Study
+from experiments.study.runs import FINAL, Study
 
 EXACT = 1e-10  # in float64
 # The two learning rates of a comparison.
@@ -71,9 +71,10 @@ PAGE = """\
 
 **Answer{pairs}.** {answer}
 
-**Measured with** {setup} Behind each mean stand its 95 % bootstrap interval over {seeds} paired
-seeds and, for a difference, how many seeds would show one of this mean and spread in four of five
-studies. *Open*: these seeds do not decide it, because an interval contains 0.{quick}
+**Measured with** {setup} Accuracies and losses of runs are means over the last {final} epochs.
+Behind each mean stand its 95 % bootstrap interval over {seeds} paired seeds and, for a difference,
+how many seeds would show one of this mean and spread in four of five studies. *Open*: these seeds
+do not decide it, because an interval contains 0.{quick}
 
 Made with `python -m experiments {name}` ({frameworks}; {versions}). The numbers are in
 [{name}.json]({name}.json), the runs in [runs.jsonl](runs.jsonl).
@@ -139,6 +140,7 @@ def page(exercise: ModuleType, numbers: dict[str, Any]) -> str:
         ),
         pairs=PAIRS if len(numbers["frameworks"]) > 1 else "",
         setup=answer.setup,
+        final=FINAL,
         answer=answer.text,
         seeds=numbers["seeds"],
         quick=QUICK if numbers["quick"] else "",
