@@ -27,14 +27,13 @@ def predict() -> str:
     """Return what theory and the literature say."""
     return (
         "To second order, noise of mean 1 changes the loss through its variance only, so all kinds "
-        "should give about the accuracy of dropout. Srivastava et al. (2014) find that Gaussian "
-        "noise works as well as dropout. One would think that the mean of K masks becomes Gaussian "
-        "noise as K grows. It does not if the variance v stays the same, because the rate of each "
-        "mask, K v / (1 + K v), goes to 1. The number of kept masks is then a Poisson number of "
-        "mean 1 / v, and the noise is v times that number, with skewness sqrt(v). It becomes "
-        "Gaussian only if the rate of the masks stays the same, and then its variance goes to 0. "
-        "Our own kind is lognormal noise. It never drops a unit and never changes its sign, as "
-        "Gaussian noise does, and the product of such noise over several layers is lognormal again."
+        "should do as well as dropout. Srivastava et al. (2014) find this for Gaussian noise. One "
+        "would think that the mean of K masks becomes Gaussian as K grows. It does not if its "
+        "variance v stays the same, because the rate of each mask, K v / (1 + K v), goes to 1. The "
+        "number of kept masks becomes a Poisson number of mean 1 / v, so the noise is v times that "
+        "number, with skewness sqrt(v). Our own kind is lognormal noise: it never drops a unit, "
+        "never changes its sign, as Gaussian noise does, and its product over layers is lognormal "
+        "again."
     )
 
 
