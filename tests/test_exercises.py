@@ -239,7 +239,7 @@ def test_how_many_seeds_would_be_needed():
     for effect, expected in ((0.5, 34), (0.2, 199)):
         values = np.array([effect - 1, effect, effect + 1])  # standard deviation 1
         assert needed(paired(values, np.zeros(3))) == str(expected)
-    assert needed(paired(np.array([1.0, -1.0, 1e-9]), np.zeros(3))) == "over 10,000"
+    assert needed(paired(np.array([1.0, -1.0, 1e-9]), np.zeros(3))) == "> 10,000"
 
 
 def test_verdicts_need_every_framework():

@@ -92,19 +92,19 @@ def errors(difference: Any) -> str:
 def _shown(difference: Any, factor: float, digits: int) -> str:
     d = as_difference(difference)
     mean, low, high = (f"{factor * number:+.{digits}f}" for number in d[:3])
-    return f"{mean} ({low} to {high}; {needed(d)} seeds)"
+    return f"{mean} [{low}, {high}], n = {needed(d)}"
 
 
 def level(mean_and_ends: Any) -> str:
     """Return what `interval` returned, for a table."""
     mean, low, high = mean_and_ends
-    return f"{mean:.3f} ({low:.3f} to {high:.3f})"
+    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def share(mean_and_ends: Any) -> str:
     """Return what `interval` returned as a share in percent, for a table."""
     mean, low, high = mean_and_ends
-    return f"{mean:.1%} ({low:.1%} to {high:.1%})"
+    return f"{mean:.1%} [{low:.1%}, {high:.1%}]"
 
 
 def points(difference: Any) -> str:
@@ -123,9 +123,9 @@ def as_difference(value: Any) -> Difference:
 
 
 def needed(difference: Any) -> str:
-    """Return in words how many seeds would show a difference."""
+    """Return how many seeds would show a difference."""
     number = as_difference(difference).needed
-    return "over 10,000" if number is None else f"{number:,}"
+    return "> 10,000" if number is None else f"{number:,}"
 
 
 TITLES = {"torch": "PyTorch", "jax": "JAX"}

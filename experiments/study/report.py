@@ -72,9 +72,9 @@ PAGE = """\
 **Answer{pairs}.** {answer}
 
 **Measured with** {setup} Accuracies and losses of runs are means over the last {final} epochs.
-Behind each mean stand its 95 % bootstrap interval over {seeds} paired seeds and, for a difference,
-how many seeds would show one of this mean and spread in four of five studies. *Open*: these seeds
-do not decide it, because an interval contains 0.{quick}
+Brackets hold 95 % bootstrap intervals over {seeds} paired seeds, and n is how many seeds would show a
+difference of this mean and spread in four of five studies. *Open*: these seeds do not decide it,
+because an interval contains 0.{quick}
 
 Made with `python -m experiments {name}` ({frameworks}; {versions}). The numbers are in
 [{name}.json]({name}.json), the runs in [runs.jsonl](runs.jsonl).
