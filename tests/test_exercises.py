@@ -17,7 +17,15 @@ import impls.torch.train
 from experiments import __main__ as command
 from experiments.exercises import EXERCISES
 from experiments.study import report, runs
-from experiments.study.paired import Difference, interval, needed, paired, signs, verdict
+from experiments.study.paired import (
+    Difference,
+    interval,
+    needed,
+    paired,
+    plain,
+    signs,
+    verdict,
+)
 from experiments.study.runs import Setting, Store, Study, run_all, train
 from shared.config import Config
 from shared.data import load
@@ -263,12 +271,24 @@ def test_a_quick_look_writes_page_figure_and_numbers(name: str, tmp_path: Path):
     assert report.page(module, numbers) == text  # the page depends on the numbers only
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in ANSWERS.glob("*.json")))
+@pytest.mark.parametrize("name", EXERCISES)
 def test_every_answer_follows_from_its_numbers(name: str):
     numbers = json.loads((ANSWERS / f"{name}.json").read_text())
     assert not numbers["quick"]
     assert numbers["frameworks"] == ["torch", "jax"]
     assert (ANSWERS / f"{name}.md").read_text() == report.page(command.MODULES[name], numbers)
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_predictions_and_answers_fit_on_a_slide(name: str):
+    numbers = json.loads((ANSWERS / f"{name}.json").read_text())
+    module = command.MODULES[name]
+    for text in (module.predict(), module.answer(numbers["results"]).text):
+        assert len(text.split()) < 150
+
+
+def test_huge_differences_are_short():
+    assert plain(Difference(3.1e25, -0.7, 9.3e25, 5, 34)) == "+3e+25 [-0.700, +9e+25], n = 34"
 
 
 def test_the_list_of_answers_is_that_of_the_pages():

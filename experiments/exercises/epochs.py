@@ -224,15 +224,15 @@ def draw(results: dict[str, Any], figure: Any) -> None:
     curves.set(xlabel="epoch", ylabel="loss", title=f"10,000 images, {framework}")
     curves.legend(fontsize="small")
     for panel, curve, scale in ((accuracy, "test_accuracy", 100), (loss, "test_loss", 1)):
-        for style, at in zip(("s--", "o-"), RATES, strict=True):
-            of_sizes = results["differences"][at][curve]
-            for color, framework in enumerate(of_sizes[0]):
-                errorbars(
-                    panel, results["sizes"], [d[framework] for d in of_sizes], scale, style,
-                    color=f"C{color}", label=f"{framework}, {RATES[at]}",
-                )  # fmt: skip
+        # At learning rate 0.5 the intervals are so long that they would hide everything else.
+        of_sizes = results["differences"]["chosen"][curve]
+        for color, framework in enumerate(of_sizes[0]):
+            errorbars(
+                panel, results["sizes"], [d[framework] for d in of_sizes], scale, "o-",
+                color=f"C{color}", label=framework,
+            )  # fmt: skip
         panel.axhline(0, color="gray", linewidth=0.8)
-        panel.set(xscale="log", xlabel="training images")
+        panel.set(xscale="log", xlabel="training images (chosen learning rates)")
     accuracy.set(ylabel="points", title="test accuracy: with minus without dropout")
     loss.set(ylabel="loss", title="test loss: with minus without dropout")
     accuracy.legend(fontsize="small")

@@ -118,9 +118,11 @@ def draw(results: dict[str, Any], figure: Any) -> None:
     panels = figure.subplots(1, len(results["grid"]) + 1)
     for panel, (framework, grid) in zip(panels, results["grid"].items(), strict=False):
         means = 100 * np.array(grid)[:, :, 0]
-        panel.imshow(means, origin="lower")
+        panel.imshow(means, origin="lower", cmap="Blues")
+        middle = (means.min() + means.max()) / 2
         for (i, j), mean in np.ndenumerate(means):
-            panel.text(j, i, f"{mean:.1f}", ha="center", va="center", color="white")
+            color = "white" if mean > middle else "black"
+            panel.text(j, i, f"{mean:.1f}", ha="center", va="center", color=color)
         panel.set(xlabel="p2", ylabel="p1", title=f"{framework}: test accuracy (%)")
         panel.set_xticks(range(len(rates)), rates)
         panel.set_yticks(range(len(rates)), rates)

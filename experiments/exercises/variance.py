@@ -260,4 +260,5 @@ def draw(results: dict[str, Any], figure: Any) -> None:
     panels[1].set(title="hidden 2", xlabel="epochs", ylabel="variance", xscale="log")
     panels[2].set(title="shift (dashed: predicted)", ylabel="variance at test / in training")
     panels[0].legend(fontsize="small")
+    panels[1].set_ylim(top=1.4 * panels[1].get_ylim()[1])  # room for the legend
     panels[1].legend(fontsize="x-small")

@@ -171,4 +171,4 @@ def draw(results: dict[str, Any], figure: Any) -> None:
         panel.set(xscale="log", xlabel="units in each hidden layer", ylabel=name)
         panel.set_xticks(results["widths"], [str(n) for n in results["widths"]])
         panel.minorticks_off()
-    panel.legend(fontsize="small")
+    figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=4)

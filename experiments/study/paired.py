@@ -91,8 +91,12 @@ def errors(difference: Any) -> str:
 
 def _shown(difference: Any, factor: float, digits: int) -> str:
     d = as_difference(difference)
-    mean, low, high = (f"{factor * number:+.{digits}f}" for number in d[:3])
+    mean, low, high = (_number(factor * number, digits) for number in d[:3])
     return f"{mean} [{low}, {high}], n = {needed(d)}"
+
+
+def _number(number: float, digits: int) -> str:
+    return f"{number:+.{digits}f}" if abs(number) < 1e6 else f"{number:+.0e}"
 
 
 def level(mean_and_ends: Any) -> str:

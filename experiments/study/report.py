@@ -72,9 +72,9 @@ PAGE = """\
 **Answer{pairs}.** {answer}
 
 **Measured with** {setup} Accuracies and losses of runs are means over the last {final} epochs.
-Brackets hold 95 % bootstrap intervals over {seeds} paired seeds, and n is how many seeds would show a
-difference of this mean and spread in four of five studies. *Open*: these seeds do not decide it,
-because an interval contains 0.{quick}
+Brackets hold 95 % bootstrap intervals over {seeds} paired seeds, and n is how many seeds would
+show a difference of this mean and spread in four of five studies. *Open*: these seeds do not
+decide it, because an interval contains 0.{quick}
 
 Made with `python -m experiments {name}` ({frameworks}; {versions}). The numbers are in
 [{name}.json]({name}.json), the runs in [runs.jsonl](runs.jsonl).
@@ -167,7 +167,8 @@ def write(exercise: ModuleType, numbers: dict[str, Any], folder: Path) -> Path:
     (folder / f"{name}.json").write_text(json.dumps(numbers, indent=1) + "\n")
     (folder / f"{name}.md").write_text(page(exercise, numbers))
     # The same numbers give the same bytes.
-    with matplotlib.rc_context({"svg.hashsalt": name, "font.size": 9, "svg.fonttype": "none"}):
+    style = {"svg.hashsalt": name, "font.size": 9, "svg.fonttype": "none"}
+    with matplotlib.rc_context(style | {"legend.handlelength": 3}):  # long enough to show dashes
         figure = pyplot.figure(figsize=(9, 3.6), layout="constrained")
         exercise.draw(numbers["results"], figure)
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
@@ -182,6 +183,9 @@ The article ends with questions. Each page here answers one: what theory predict
 measured in PyTorch and in JAX, and whether they agree. `python -m experiments list` names them,
 `python -m experiments NAME` makes a page anew, and `python -m experiments all` makes all of them.
 Training runs that [runs.jsonl](runs.jsonl) holds already are not repeated.
+
+An interval of 95 % misses the true value in one of twenty cases, so a few of the rows below are
+*true* or *false* by chance. A prediction with an interval in each framework needs both.
 
 | exercise | question | predictions: true | false | open |
 |---|---|---|---|---|
