@@ -121,8 +121,8 @@ def draw(results: dict[str, Any], figure: Any) -> None:
         panel.imshow(means, origin="lower", cmap="Blues")
         middle = (means.min() + means.max()) / 2
         for (i, j), mean in np.ndenumerate(means):
-            color = "white" if mean > middle else "black"
-            panel.text(j, i, f"{mean:.1f}", ha="center", va="center", color=color)
+            shade = "white" if mean > middle else "black"
+            panel.text(j, i, f"{mean:.1f}", ha="center", va="center", color=shade)
         panel.set(xlabel="p2", ylabel="p1", title=f"{framework}: test accuracy (%)")
         panel.set_xticks(range(len(rates)), rates)
         panel.set_yticks(range(len(rates)), rates)

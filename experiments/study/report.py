@@ -167,8 +167,10 @@ def write(exercise: ModuleType, numbers: dict[str, Any], folder: Path) -> Path:
     (folder / f"{name}.json").write_text(json.dumps(numbers, indent=1) + "\n")
     (folder / f"{name}.md").write_text(page(exercise, numbers))
     # The same numbers give the same bytes.
-    style = {"svg.hashsalt": name, "font.size": 9, "svg.fonttype": "none"}
-    with matplotlib.rc_context(style | {"legend.handlelength": 3}):  # long enough to show dashes
+    with matplotlib.rc_context({
+        "svg.hashsalt": name, "svg.fonttype": "none", "font.size": 9,
+        "legend.handlelength": 3,  # long enough to show dashes
+    }):  # fmt: skip
         figure = pyplot.figure(figsize=(9, 3.6), layout="constrained")
         exercise.draw(numbers["results"], figure)
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
