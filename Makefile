@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: venv train test lockstep bench lint
+.PHONY: venv train test lockstep bench lint page test-page catalogs
 venv: .venv/installed
 
 .venv/installed: pyproject.toml contract/pyproject.toml constraints.txt
@@ -25,6 +25,26 @@ lockstep: venv
 # Compare speeds. Keras takes part if it is installed: pip install -c constraints.txt -e '.[peers]'
 bench: venv
 	$(BIN)/python -m benchmarks $(FLAGS)
+
+# The site, in build/site: English there, Chinese in zh-cn. A warning is an error.
+page: .venv/page
+	$(SPHINX) -d build/doctrees/en docs build/site
+	$(SPHINX) -d build/doctrees/zh -D language=zh_CN docs build/site/zh-cn
+
+SPHINX := $(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env --builder html
+
+.venv/page: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[page]'
+	touch $@
+
+# The page in a real browser: needs Chromium (Debian: apt-get install chromium fonts-noto-cjk).
+test-page: page
+	$(BIN)/python -m pytest tests/page
+
+# After a change of English text: what docs/locale/ lacks is then empty or marked as fuzzy.
+catalogs: .venv/page
+	$(BIN)/sphinx-build --quiet --builder gettext docs build/gettext
+	$(BIN)/sphinx-intl update --pot-dir build/gettext --locale-dir docs/locale --language zh_CN
 
 lint: venv
 	$(BIN)/pre-commit run --all-files

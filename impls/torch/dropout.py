@@ -1,6 +1,6 @@
 """Inverted dropout from scratch, in PyTorch.
 
-In training, each unit h of x becomes
+In training, each unit h of x becomes::
 
     h' = 0            with probability p,
     h' = h / (1 - p)  otherwise,

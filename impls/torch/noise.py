@@ -1,10 +1,10 @@
 """Other noise in the place of dropout, and dropout of weights (DropConnect), in PyTorch.
 
-In training, each unit h becomes h' = h * r, where the factor r is random with
+In training, each unit h becomes h' = h * r, where the factor r is random with::
 
     E[r] = 1,   Var[r] = v = p / (1 - p).
 
-These are the mean and the variance of dropout with rate p, so the kinds differ only in shape:
+These are the mean and the variance of dropout with rate p, so the kinds differ only in shape::
 
     masks      the mean of K dropout masks, each with the higher rate q = K v / (1 + K v).
                K = 1 is dropout. K = 2 has three values, 0, g / 2 and g, where g = 1 / (1 - q).

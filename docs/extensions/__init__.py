@@ -1,0 +1,1 @@
+"""What the site shows that no page of text can hold: code in columns, pictures, tables."""
