@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: venv train test lockstep bench lint page test-page catalogs
+.PHONY: venv train test lockstep bench lint page test-page catalogs notebook
 venv: .venv/installed
 
 .venv/installed: pyproject.toml contract/pyproject.toml constraints.txt
@@ -45,6 +45,10 @@ test-page: page
 catalogs: .venv/page
 	$(BIN)/sphinx-build --quiet --builder gettext docs build/gettext
 	$(BIN)/sphinx-intl update --pot-dir build/gettext --locale-dir docs/locale --language zh_CN
+
+# notebooks/dropout.ipynb, from its source notebooks/dropout.py.
+notebook: venv
+	$(BIN)/jupytext --quiet --to ipynb notebooks/dropout.py
 
 lint: venv
 	$(BIN)/pre-commit run --all-files
