@@ -39,7 +39,7 @@ SPHINX := $(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env
 
 # The page in a real browser: needs Chromium (Debian: apt-get install chromium fonts-noto-cjk).
 test-page: page
-	$(BIN)/python -m pytest tests/page
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/page
 
 # After a change of English text: what docs/locale/ lacks is then empty or marked as fuzzy.
 catalogs: .venv/page
