@@ -43,7 +43,7 @@ test-page: page
 
 # After a change of English text: what docs/locale/ lacks is then empty or marked as fuzzy.
 catalogs: .venv/page
-	$(BIN)/sphinx-build --quiet --builder gettext docs build/gettext
+	$(BIN)/sphinx-build --quiet --fresh-env --builder gettext docs build/gettext
 	$(BIN)/sphinx-intl update --pot-dir build/gettext --locale-dir docs/locale --language zh_CN
 
 # notebooks/dropout.ipynb, from its source notebooks/dropout.py.

@@ -1,6 +1,7 @@
 """What holds the project together: twin files have the same parts, and imports go one way."""
 
 import ast
+import hashlib
 import re
 import subprocess
 import sys
@@ -177,6 +178,26 @@ def test_the_readme_is_short():
     readme = (ROOT / "README.md").read_text()
     assert len(readme.splitlines()) <= 150
     assert len(readme.split()) <= 1200
+
+
+def blocks(text: str) -> list[str]:
+    """Return what blank lines separate, without comments."""
+    return [b for b in re.split(r"\n\s*\n", text) if not b.startswith("<!--")]
+
+
+def test_the_chinese_readme_is_that_of_the_english_one():
+    english, chinese = ((ROOT / f).read_text() for f in ("README.md", "README.zh-CN.md"))
+    pairs = list(zip(blocks(english), blocks(chinese), strict=True))
+    for ours, theirs in pairs:
+        assert len(ours.splitlines()) == len(theirs.splitlines()), ours
+        assert ours.split()[0][0] == theirs.split()[0][0] or not ours.startswith(("#", "|", "`"))
+        numbers = [sorted(re.findall(r"\d+(?:[.,]\d+)*", text)) for text in (ours, theirs)]
+        assert numbers[0] == numbers[1], ours
+        code = [sorted(re.findall(r"`[^`\n]+`", text)) for text in (ours, theirs)]
+        assert code[0] == code[1], ours
+    # Whoever changes README.md changes the translation, and then this digest at its end.
+    digest = hashlib.sha256(english.encode()).hexdigest()
+    assert f"<!-- README.md: sha256 {digest} -->" in chinese
 
 
 def test_the_lesson_is_short():
