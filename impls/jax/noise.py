@@ -34,7 +34,7 @@ def sample_noise(
         key: the source of randomness. Use a key for one draw only.
 
     Raises:
-        TypeError, ValueError: p is not in [0, 1), or kind or masks is not one of these.
+        TypeError, ValueError: p is not in [0, 1), or kind or masks is not possible.
     """
     check_noise(p, kind, masks)
     v = p / (1 - p)
@@ -81,7 +81,7 @@ def noise(
 
     Raises:
         TypeError: x is not floating-point, or p is not a real number.
-        ValueError: p is not in [0, 1), kind or masks is not one of these, or there is no key.
+        ValueError: p is not in [0, 1), kind or masks is not possible, or there is no key.
     """
     check_noise(p, kind, masks)
     check_floating(jnp.issubdtype(x.dtype, jnp.floating), x.dtype)

@@ -32,7 +32,7 @@ def sample_noise(
         rng: the source of randomness: a NumPy generator, or a key or a generator of prng.py.
 
     Raises:
-        TypeError, ValueError: p is not in [0, 1), or kind or masks is not one of these.
+        TypeError, ValueError: p is not in [0, 1), or kind or masks is not possible.
     """
     check_noise(p, kind, masks)
     v = p / (1 - p)
@@ -74,7 +74,7 @@ def noise(
 
     Raises:
         TypeError: x is not floating-point, or p is not a real number.
-        ValueError: p is not in [0, 1), kind or masks is not one of these, or there is no rng.
+        ValueError: p is not in [0, 1), kind or masks is not possible, or there is no rng.
     """
     check_noise(p, kind, masks)
     check_floating(x.dtype.kind == "f" or x.dtype.name == "bfloat16", x.dtype)

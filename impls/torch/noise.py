@@ -4,7 +4,7 @@ In training, each unit h becomes h' = h * r, where the factor r is random with::
 
     E[r] = 1,   Var[r] = v = p / (1 - p).
 
-These are the mean and the variance of dropout with rate p, so the kinds differ only in shape::
+These are the mean and the variance of dropout with rate p, so only the distributions differ::
 
     masks      the mean of K dropout masks, each with the higher rate q = K v / (1 + K v).
                K = 1 is dropout. K = 2 has three values, 0, g / 2 and g, where g = 1 / (1 - q).
@@ -42,7 +42,7 @@ def sample_noise(
         generator: the source of randomness. The factors are drawn on its device.
 
     Raises:
-        TypeError, ValueError: p is not in [0, 1), or kind or masks is not one of these.
+        TypeError, ValueError: p is not in [0, 1), or kind or masks is not possible.
     """
     check_noise(p, kind, masks)
     v = p / (1 - p)
@@ -89,7 +89,7 @@ def noise(
 
     Raises:
         TypeError: x is not floating-point, or p is not a real number.
-        ValueError: p is not in [0, 1), kind or masks is not one of these, or there is no generator.
+        ValueError: p is not in [0, 1), kind or masks is not possible, or there is no generator.
     """
     check_noise(p, kind, masks)
     check_floating(x.is_floating_point(), x.dtype)

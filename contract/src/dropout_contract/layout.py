@@ -101,7 +101,7 @@ def default_dtype_does_not_matter(run: Run) -> None:
 
 @clause(CONVENTION)
 def default_dtype_does_not_change_the_mask(run: Run) -> None:
-    """A source gives the same mask for float32, whatever the default dtype (64 bits in JAX) is."""
+    """A source gives the same float32 mask for any default dtype, in JAX with 64 bits or not."""
     (p,) = run.rates(0.5)
     seed = run.new_seed()
     expected = run.keep((4096,), p, seed=seed)
