@@ -74,7 +74,7 @@ def main() -> None:
                 path = report.write(module, numbers, out)
                 print(f"{report.title_of(module)}\n\n{module.answer(numbers['results']).text}\n")
                 print(f"wrote {path}\n")
-                (out / "README.md").write_text(report.index(out, MODULES))
+            (out / "README.md").write_text(report.index(out, MODULES))
         except OSError as error:
             raise InputError(f"cannot write to {out}: {error}") from None
         except KeyboardInterrupt:

@@ -284,7 +284,7 @@ def test_predictions_and_answers_fit_on_a_slide(name: str):
     numbers = json.loads((ANSWERS / f"{name}.json").read_text())
     module = command.MODULES[name]
     for text in (module.predict(), module.answer(numbers["results"]).text):
-        assert len(text.split()) < 150
+        assert len(text.split()) < 160  # many of them are symbols
 
 
 def test_huge_differences_are_short():

@@ -11,7 +11,7 @@ import numpy as np
 from numpy import ndarray
 
 from experiments.study.masks import all_masks, apply_keep, difference
-from experiments.study.paired import interval, paired, points, verdict, where, words
+from experiments.study.paired import contrast, interval, paired, points, verdict, words
 from experiments.study.report import RATES, Answer, Row, errorbars, exact_row, sign_row
 from experiments.study.runs import LRS, SMALL, Setting, Study, final
 
@@ -29,13 +29,14 @@ def predict() -> str:
     """Return what theory and the literature say."""
     return (
         "On MNIST, Srivastava et al. (2014) find 1.62 % errors with L2, 1.35 % with max-norm, "
-        "1.25 % with dropout and L2, and 1.05 % with dropout and max-norm: the order to expect. "
-        "For a squared loss behind the last layer, masks add exactly 1/2 p / (1 - p) Σ h_j² |w_j|² "
-        "to the mean loss. For cross-entropy with probabilities q, the second-order form is "
-        "1/2 p / (1 - p) Σ h_j² w_jᵀ (diag q - q qᵀ) w_j. It becomes exact for small units h, but "
-        "not for p -> 0: the steps h_j w_j that a mask takes get rarer, not smaller. K masks per "
-        "step keep this term and divide the variance of the noise by K. Both regularise (Wei et "
-        "al., 2020), so 16 masks should do better than no dropout, and worse than 1."
+        "1.25 % with dropout and L2, and 1.05 % with dropout and max-norm. "
+        "For half the squared error behind the last layer, masks add exactly 1/2 p / (1 - p) Σ "
+        "h_j² |w_j|² to the mean loss, where w_j are the weights from unit j. For cross-entropy "
+        "with probabilities q, the second-order form is 1/2 p / (1 - p) Σ h_j² w_jᵀ (diag q - q "
+        "qᵀ) w_j. It becomes exact for small units h, but not for p -> 0: the steps h_j w_j that "
+        "a mask takes get rarer, not smaller. K masks per step keep this term and divide the "
+        "variance of the masks' noise by K. The term and the noise both regularise (Wei et al., "
+        "2020), so 16 masks should do better than no dropout, and worse than 1."
     )
 
 
@@ -214,14 +215,14 @@ def answer(results: dict[str, Any]) -> Answer:
     """Compare predictions and measurements."""
     exact = results["identities"]
     rows = [
-        exact_row("squared loss: the formula", [of["squared"] for of in exact.values()]),
+        exact_row("half the squared error: the formula", [of["squared"] for of in exact.values()]),
         *_limits(exact),
     ]
     for rate, of in results["order"].items():
-        rows += [sign_row(f"{name}, {RATES[rate]}", d, 1) for name, d in of.items()]
+        rows += [sign_row(f"accuracy, {name}, {RATES[rate]}", d, 1) for name, d in of.items()]
     for rate, of in results["copies"].items():
         rows += [
-            sign_row(f"{name}, {RATES[rate]}", of[name], sign)
+            sign_row(f"accuracy, {name}, {RATES[rate]}", of[name], sign)
             for name, sign in (("16 masks minus none", 1), ("16 masks minus 1", -1))
         ]
     return Answer(rows, _setup(results), _text(results))
@@ -235,7 +236,7 @@ def _limits(exact: dict[str, Any]) -> list[Row]:
     to_limit = [_order([abs(x - limit) for x in of["rates"]], SMALL_RATES) for of in exact.values()]
     return [
         Row(
-            "cross-entropy: loss added by the form goes to 1 in proportion to the size of h",
+            "cross-entropy: added loss / form goes to 1 in proportion to the size of h",
             f"{shown['scales'][-1]:.4f} for h times {SCALES[-1]:g}, distance to 1 with power "
             f"{to_1[-1]:.2f} of the size",
             max(abs(power - 1) for power in to_1) < 0.1,
@@ -264,8 +265,8 @@ def _setup(results: dict[str, Any]) -> str:
     return (
         f"{SMALL.images:,} images for {SMALL.epochs} epochs in batches of {SMALL.batch_size}; the "
         f"comparison of masks per step with {FEW.images:,} images in batches of {FEW.batch_size}, "
-        f"learning rate {results['few']:g}. Learning rates, weight decays and largest norms were "
-        f"chosen on the validation split: {'; '.join(strengths)}."
+        f"learning rate {results['few']:g}, chosen with one mask. Learning rates, weight decays "
+        f"and largest norms were chosen on the validation split: {'; '.join(strengths)}."
     )
 
 
@@ -273,25 +274,23 @@ def _text(results: dict[str, Any]) -> str:
     exact, copies = results["identities"]["numpy"], results["copies"]["chosen"]
     effects = results["against none"]["chosen"]
 
-    def clear(rate: str, sign: int) -> str:
+    def clear(rate: str) -> str:
         of = results["against none"][rate]
-        return where(of, of.values(), sign)
+        return contrast(of, of.values())
 
     def gain(name: str) -> str:
         return f"{verdict(copies[name], 'a gain', 'a loss')} ({words(copies[name], points)} points)"
 
     return (
-        f"Clearly better than no regularisation: {clear('chosen', 1)} (and at learning "
-        f"rate 0.5: {clear('0.5', 1)}). Clearly worse: {clear('chosen', -1)} (at "
-        f"0.5: {clear('0.5', -1)}). Dropout changes the accuracy by "
-        f"{words(effects['dropout'], points)} points, dropout and max-norm by "
-        f"{words(effects['dropout and max-norm'], points)}. What the masks add to the "
-        f"cross-entropy is {exact['rates'][-1]:.2f} times the second-order form at "
-        f"p = {SMALL_RATES[-1]:g}, but {exact['scales'][-1]:.3f} times with units "
-        f"{SCALES[-1]:g} times as large. In trained networks it is "
-        f"{words(results['trained'], lambda i: f'{i[0]:.2f}')} times. 16 masks per step, which "
-        f"keep this term, bring {gain('16 masks minus none')} against no dropout, and "
-        f"{gain('16 masks minus 1')} against one mask, which has all of the noise."
+        f"The methods compared with no regularisation: {clear('chosen')} (at learning rate 0.5, "
+        f"{clear('0.5')}). Dropout changes the accuracy by {words(effects['dropout'], points)} "
+        f"points, dropout and max-norm by {words(effects['dropout and max-norm'], points)}. What "
+        f"the masks add to the cross-entropy is {exact['rates'][-1]:.2f} times the second-order "
+        f"form at p = {SMALL_RATES[-1]:g}, but {exact['scales'][-1]:.3f} times with units "
+        f"{SCALES[-1]:g} times as large. In the last layer of trained networks it is "
+        f"{words(results['trained'], lambda i: f'{i[0]:.2f}')} times at p = {SMALL.p2:g}. 16 masks "
+        f"per step, which keep this term, bring {gain('16 masks minus none')} against no dropout, "
+        f"and {gain('16 masks minus 1')} against one mask, which has all of the noise."
     )
 
 
@@ -315,6 +314,8 @@ def draw(results: dict[str, Any], figure: Any) -> None:
     panels[1].axhline(exact["limit"], color="C1", ls=":", label="limit for p -> 0")
     panels[1].set(title="added loss / second-order form", xlabel="size of h, or p")
     panels[2].set_xticks(range(len(COPIES) + 1), ["no\ndropout", *COPIES])
-    panels[2].set(title=f"{FEW.images:,} images", xlabel="masks per step", ylabel="accuracy (%)")
+    panels[2].set(
+        title=f"{FEW.images:,} images", xlabel="masks per step", ylabel="test accuracy (%)"
+    )
     for panel in panels:
         panel.legend(fontsize="x-small")

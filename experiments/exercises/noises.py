@@ -1,7 +1,8 @@
 """Exercise 8: other noise in the place of dropout.
 
-Source: Srivastava et al., JMLR 15 (2014), section 10, for Gaussian noise. The kinds are explained
-in impls/torch/noise.py.
+Source: Srivastava et al., JMLR 15 (2014), section 10, for Gaussian noise. Achille and Soatto,
+"Information Dropout", IEEE PAMI 40 (2018), for lognormal noise. The kinds are explained in
+impls/torch/noise.py.
 """
 
 import importlib
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.study.paired import each, paired, points, where, words
+from experiments.study.paired import contrast, each, paired, points, words
 from experiments.study.report import Answer, Row, errorbars, sign_row
 from experiments.study.runs import LRS, SMALL, Study, final
 from experiments.study.shapes import distances, rate_of, shape_of
@@ -26,14 +27,14 @@ DRAWN = 200_000
 def predict() -> str:
     """Return what theory and the literature say."""
     return (
-        "To second order, noise of mean 1 changes the loss through its variance only, so all kinds "
-        "should do as well as dropout. Srivastava et al. (2014) find this for Gaussian noise. One "
-        "would think that the mean of K masks becomes Gaussian as K grows. It does not if its "
-        "variance v stays the same, because the rate of each mask, K v / (1 + K v), goes to 1. The "
-        "number of kept masks becomes a Poisson number of mean 1 / v, so the noise is v times that "
-        "number, with skewness sqrt(v). Our own kind is lognormal noise: it never drops a unit, "
-        "never changes its sign, as Gaussian noise does, and its product over layers is lognormal "
-        "again."
+        "To second order, noise of mean 1 changes the loss through its variance only, so all "
+        "kinds should do as well as dropout. Srivastava et al. (2014) find this for Gaussian "
+        "noise. One would think that the mean of K masks becomes Gaussian as K grows. It does not "
+        "if its variance v stays the same, because the rate of each mask, K v / (1 + K v), goes "
+        "to 1. The number of kept masks becomes a Poisson number of mean 1 / v, so the noise is v "
+        "times that number, with skewness sqrt(v). We add lognormal noise (Achille and Soatto, "
+        "2018): it never drops a unit, never changes its sign, as Gaussian noise does, and its "
+        "product over layers is lognormal again."
     )
 
 
@@ -114,7 +115,7 @@ def answer(results: dict[str, Any]) -> Answer:
                 abs(gap[-1]) < 0.05 and abs(gap[-1] / gap[-2] - 1 / 2) < 0.05,
             ),
             Row(
-                f"variance {v:g}: the distance from a normal number does not go to 0",
+                f"variance {v:g}: the distance from a normal distribution does not go to 0",
                 _listed(of, "normal", "largest difference of the distribution functions"),
                 of[-1]["normal"] > 0.9 * of[-2]["normal"],
             ),
@@ -122,7 +123,7 @@ def answer(results: dict[str, Any]) -> Answer:
     fixed = results["distances"]["0.2"]
     rows += [
         Row(
-            "each mask keeps the rate 0.2: if K doubles, that distance falls by 1 / sqrt(2)",
+            "masks of rate 0.2: doubling K divides the distance from a normal number by sqrt(2)",
             _listed(fixed, "normal_fixed", "largest difference of the distribution functions"),
             abs(fixed[-1]["normal_fixed"] / fixed[-2]["normal_fixed"] - 1 / math.sqrt(2)) < 0.05,
         ),
@@ -145,10 +146,10 @@ def _listed(of: list[dict[str, float]], key: str, name: str) -> str:
     return f"{name} " + ", ".join(f"{of[i][key]:.3g} (K = {MASKS[i]})" for i in some)
 
 
-def _clear(results: dict[str, Any], lr: str, sign: int) -> str:
+def _clear(results: dict[str, Any], lr: str) -> str:
     """Return the kinds of noise whose accuracy differs from dropout's in every framework."""
     kinds = results["differences"][lr]
-    return where(kinds, [{f: d[0] for f, d in of.items()} for of in kinds.values()], sign)
+    return contrast(kinds, [{f: d[0] for f, d in of.items()} for of in kinds.values()])
 
 
 def _text(results: dict[str, Any]) -> str:
@@ -156,15 +157,14 @@ def _text(results: dict[str, Any]) -> str:
     gaussian = {f: d[0] for f, d in results["differences"][chosen]["gaussian"].items()}
     shapes, limit = results["shapes"]["0.5"], results["distances"]["0.5"][-1]
     return (
-        f"At learning rate {chosen}, the accuracy is clearly better than with dropout for: "
-        f"{_clear(results, chosen, 1)}; and worse for: {_clear(results, chosen, -1)}. At 0.5 it is "
-        f"better for: {_clear(results, '0.5', 1)}; and worse for: {_clear(results, '0.5', -1)}. "
-        f"Gaussian noise changes it by {words(gaussian, points)} points at {chosen}. The mean of "
-        "more and more masks does not become Gaussian: at variance 1, that of "
-        f"{MASKS[-1]} masks has skewness {limit['skewness']:.2f} and a total variation distance of "
-        f"{limit['poisson']:.4f} from a Poisson number, and with 16 masks "
-        f"{shapes['masks-16']['zero']:.0%} of the units are still 0. Gaussian noise turns the sign "
-        f"of {shapes['gaussian']['negative']:.0%} of the units, uniform noise of "
+        f"The kinds compared with dropout at learning rate {chosen}: {_clear(results, chosen)}. At "
+        f"0.5: {_clear(results, '0.5')}. Gaussian noise changes the accuracy by "
+        f"{words(gaussian, points)} points at {chosen}. The mean of more and more "
+        f"masks (masks-K) does not become Gaussian: at variance 1, that of {MASKS[-1]} masks has "
+        f"skewness {limit['skewness']:.2f} and a total variation distance of "
+        f"{limit['poisson']:.4f} from a Poisson distribution, and with 16 masks "
+        f"{shapes['masks-16']['zero']:.0%} of the units are still 0. There, Gaussian noise turns "
+        f"the sign of {shapes['gaussian']['negative']:.0%} of the units, uniform noise of "
         f"{shapes['uniform']['negative']:.0%}, and lognormal noise of none. But lognormal noise "
         f"has the longest tail: its skewness is {shapes['lognormal']['skewness']:g}, that of "
         f"dropout {shapes['dropout']['skewness']:g}."
@@ -191,5 +191,5 @@ def draw(results: dict[str, Any], figure: Any) -> None:
     labels = ("Poisson, variance 1", "normal, variance 1", "normal, rate 0.2")
     for key, label in zip(("poisson", "normal", "normal_fixed"), labels, strict=True):
         shape.loglog(MASKS, [d[key] for d in of], "o-", ms=3, label=f"from {label}")
-    shape.set(xlabel="K masks", ylabel="distance")
+    shape.set(xlabel="K masks", ylabel="distance: total variation (Poisson), largest (normal)")
     shape.legend(fontsize="small")

@@ -21,19 +21,25 @@ QUESTION = "What is the variance of activations with and without dropout?"
 DROPOUT = SMALL
 NONE = DROPOUT.but(p1=0.0, p2=0.0)
 IMAGES, PASSES = 500, 40  # what is measured: this many test images, each with this many masks
+NAMES = {  # of the curves
+    "none, test": "no dropout: images",
+    "dropout, test": "dropout: images",
+    "dropout, masks": "dropout: masks",
+}
 LAYERS = ("hidden 1", "pre-activations 2", "hidden 2", "logits")
 
 
 def predict() -> str:
     """Return what theory and the literature say."""
     return (
-        "If h is fixed, dropout gives h' the variance h² p / (1 - p). A pre-activation, the sum of "
-        "w_j h'_j, gets the variance p / (1 - p) Σ w_j² h_j². Two pre-activations i and k share "
-        "the mask, so their covariance is p / (1 - p) Σ w_ij w_kj h_j². All three are exact. Over "
-        "many images, the variance in training is that of the images plus the mean of that of the "
-        "masks. So it is larger than at test time: for a unit with mean c and variance v over the "
-        "images it is (v + c²) / (1 - p) - c², against v at test time. A batch normalisation that "
-        "stores the variance of training then divides by the wrong number (Li et al., 2019)."
+        "If h is fixed, dropout gives h' the variance h² p / (1 - p). A pre-activation, the sum "
+        "of w_j h'_j, gets the variance p / (1 - p) Σ w_j² h_j². Two pre-activations i and k "
+        "share the mask, so their covariance is p / (1 - p) Σ w_ij w_kj h_j². All three are "
+        "exact. Over many images, the variance in training is the variance over the images plus "
+        "the mean variance over the masks. So it is larger than at test time: for a unit with "
+        "mean c and variance v over the images it is (v + c²) / (1 - p) - c², against v at test "
+        "time. A batch normalisation that stores the variance of training then divides by the "
+        "wrong number (Li et al., 2019)."
     )
 
 
@@ -177,18 +183,24 @@ def answer(results: dict[str, Any]) -> Answer:
     ]
     for rate, layers in results["masks by formula"].items():
         for layer, of in layers.items():
-            text = f"{layer}, {RATES[rate]}: variance of the masks by the formula is "
+            text = f"{layer}, {RATES[rate]}: variance of the masks, measured / formula: "
             if layer in LAYERS[:2]:
                 close = all(abs(value[0] - 1) < 0.02 for value in of.values())
                 rows.append(Row(f"{text}1, within 2 %", each(of, level), close))
             elif layer == "logits":  # the formula with h of test time does not see the first layer
                 above = all(value[1] > 1 for value in of.values())
-                rows.append(Row(f"{text}above 1, by the noise below", each(of, level), above))
+                rows.append(
+                    Row(
+                        f"{text}above 1, because of the noise of the first layer",
+                        each(of, level),
+                        above,
+                    )
+                )
     for rate, layers in results["shift"].items():
         for layer, found in layers.items():
             predicted = results["shift predicted"][rate][layer]
             close = all(abs(found[f][0] / predicted[f][0] - 1) < 0.02 for f in found)
-            text = f"{layer}, {RATES[rate]}: variance at test time by that in training is "
+            text = f"{layer}, {RATES[rate]}: variance at test time / in training: "
             text += words(predicted, lambda v: f"{v[0]:.3f}")
             rows.append(Row(text, each(found, level), close))
     return Answer(rows, _setup(results), _text(results))
@@ -219,13 +231,13 @@ def _text(results: dict[str, Any]) -> str:
         f"The three formulas hold to {exact:.0e} over all masks of a small layer. In a trained "
         "network, the variance of the masks divided by that of the images is "
         + ", ".join(f"{words(beside[layer], short)} in {layer}" for layer in LAYERS)
-        + f". So the masks vary more than the images do in: {', '.join(larger) or 'no layer'}. At "
-        "test time, the second hidden layer of a network trained with dropout has "
+        + f". So the masks add more variance than the images in {', '.join(larger) or 'no layer'}. "
+        "At test time, the second hidden layer of a network trained with dropout has "
         + verdict(hidden, "a larger variance", "a smaller variance")
-        + f" than that of one trained without: {words(hidden, factor)} times as much. Batch "
-        "normalisation behind the first dropout layer would leave a variance of "
-        f"{words(shift['hidden 1'], short)} instead of 1 at test time. Behind the next linear map "
-        f"it would be {words(shift['pre-activations 2'], short)}."
+        + f" than that of one trained without: {words(hidden, factor)} times as much, at the rates "
+        "chosen for each. Batch normalisation behind the first dropout layer would leave a "
+        f"variance of {words(shift['hidden 1'], short)} instead of 1 at test time. Behind the next "
+        f"linear map it would be {words(shift['pre-activations 2'], short)}."
     )
 
 
@@ -251,14 +263,14 @@ def draw(results: dict[str, Any], figure: Any) -> None:
         ):
             panels[1].plot(
                 results["times"], np.array(points)[:, 0], style + "o", color=f"C{i}",
-                markersize=3, label=f"{f}, {name}",
+                markersize=3, label=f"{f}, {NAMES[name]}",
             )  # fmt: skip
     for j, layer in enumerate(LAYERS[:2]):
         predicted = results["shift predicted"]["chosen"][layer][frameworks[0]][0]
         panels[2].plot((j - 0.45, j + 0.45), (predicted, predicted), "k--", lw=1)
     panels[0].set(title="trained network", ylabel="variance of masks / of images")
-    panels[1].set(title="hidden 2", xlabel="epochs", ylabel="variance", xscale="log")
+    panels[1].set(title="hidden 2", xlabel="epochs", ylabel="variance of units", xscale="log")
     panels[2].set(title="shift (dashed: predicted)", ylabel="variance at test / in training")
     panels[0].legend(fontsize="small")
-    panels[1].set_ylim(top=1.4 * panels[1].get_ylim()[1])  # room for the legend
+    panels[1].set_ylim(bottom=0, top=1.4 * panels[1].get_ylim()[1])  # room for the legend
     panels[1].legend(fontsize="x-small")

@@ -11,12 +11,13 @@ import numpy as np
 from experiments.study.paired import (
     change,
     each,
+    effect,
     interval,
     paired,
     percent,
     plain,
     points,
-    where,
+    verdict,
     words,
 )
 from experiments.study.report import NONE, RATES, Answer, Row, errorbars, sign_row
@@ -34,10 +35,10 @@ def predict() -> str:
     """Return what theory and the literature say."""
     return (
         "A wider network learns the training images better: its training loss is lower. Its test "
-        "accuracy should not suffer from it, but its test loss should, because it is too sure of "
-        "itself. Dropout should raise the training loss at every width. It keeps n (1 - p) of n "
-        "units in a pass, so it should cost accuracy in narrow layers, and it should pay more "
-        "the wider the layers are. In wide layers it should lower the test loss."
+        "accuracy should rise, but its test loss should rise, too, because it is too sure of "
+        "itself. Dropout should raise the training loss. It keeps n (1 - p) of n units in a pass, "
+        "so it should cost accuracy in narrow layers, and it should pay more the wider the layers "
+        "are. It should lower the test loss."
     )
 
 
@@ -55,6 +56,10 @@ def run(study: Study) -> dict[str, Any]:
     settings = {f"{name} chosen": s.but(lr=chosen[name]) for name, s in base.items()}
     settings |= {f"{n} {v} 0.5": base[f"{n} {v}"].but(lr=0.5) for n in at_half for v in VARIANTS}
     runs = study.train(settings)
+    # Rates are chosen for the accuracy, but the loss depends on them, too.
+    equal = study.validate(
+        {name: s.but(lr=chosen[f"{name.split()[0]} with"]) for name, s in base.items()}
+    )
     widest = dataclasses.replace(study, seeds=min(study.seeds, SEEDS_OF_WIDEST)).train(
         {v: WIDEST.but(lr=chosen[f"{widths[-1]} {v}"], **p) for v, p in VARIANTS.items()}
     )
@@ -78,6 +83,11 @@ def run(study: Study) -> dict[str, Any]:
                  for c in CURVES}
             for at, of_rate in (("chosen", widths), ("0.5", at_half))
         },
+        "equal": [
+            {f: paired(final(of[f"{n} with"], "test_loss"), final(of[f"{n} without"], "test_loss"))
+             for f, of in equal.items()}
+            for n in widths
+        ],
         "wider": {  # the widest of `widths` against the narrowest, without dropout
             at: {c: compare(f"{wide} without {at}", f"{narrow} without {at}", c) for c in CURVES}
             for at in ("chosen", "0.5")
@@ -118,6 +128,9 @@ def answer(results: dict[str, Any]) -> Answer:
             sign_row(f"{pair}, training loss", of["fit_loss"][-1], 1, plain),
             sign_row(f"{pair}, test loss", of["test_loss"][-1], -1, plain),
         ]  # fmt: skip
+    for n, of in zip(results["widths"], results["equal"], strict=True):
+        text = f"equal learning rates, {n:,} units, with minus without dropout, validation loss"
+        rows.append(sign_row(text, of, -1, plain))
     pair = f"{WIDEST.hidden_1:,} units, with minus without dropout"
     rows += [
         Row(f"{pair}, accuracy", each(results["widest"]["test_accuracy"], percent), NONE),
@@ -134,6 +147,7 @@ def _setup(results: dict[str, Any]) -> str:
     return (
         f"{SMALL.images:,} images for {SMALL.epochs} epochs in batches of {SMALL.batch_size}. "
         f"Learning rates without and with dropout, chosen on the validation split: {rates}. "
+        "Equal rates: that with dropout in both, 3 seeds in one framework. "
         f"{WIDEST.hidden_1:,} units: {WIDEST.images:,} images, {WIDEST.epochs} epochs and "
         f"{results['seeds_of_widest']} seeds only, at the rates of {results['widths'][-1]:,} units."
     )
@@ -143,17 +157,17 @@ def _text(results: dict[str, Any]) -> str:
     of, widths, widest = results["differences"]["chosen"], results["widths"], results["widest"]
     wider, at_half = results["wider"]["chosen"], results["differences"]["0.5"]["test_accuracy"]
     accuracy, loss = of["test_accuracy"], of["test_loss"]
+    widest_accuracy = verdict(widest["test_accuracy"], "a gain", "a loss")
     return (
-        f"Without dropout, {widths[-1]:,} units instead of {widths[0]:,} change the accuracy by "
+        f"Dropout {effect('the accuracy', widths, accuracy, ' units')}. It "
+        f"{effect('the test loss', widths, loss, ' units')}. But the loss depends on the learning "
+        "rate, too, and the best rate with dropout is another one than without. At equal rates, "
+        f"dropout {effect('the validation loss', widths, results['equal'], ' units')}. At learning "
+        f"rate 0.5 it {effect('the accuracy', results['at_half'], at_half, ' units')}. Without "
+        f"dropout, {widths[-1]:,} units instead of {widths[0]:,} change the accuracy by "
         f"{words(wider['test_accuracy'], points)} points and the test loss by "
-        f"{words(wider['test_loss'], change)}. Dropout raises the accuracy clearly at these "
-        f"widths: {where(widths, accuracy, 1)}; and lowers it at: {where(widths, accuracy, -1)}. "
-        f"It lowers the test loss at: {where(widths, loss, -1)}; and raises it at: "
-        f"{where(widths, loss, 1)}. At learning rate 0.5 it raises the accuracy at: "
-        f"{where(results['at_half'], at_half, 1)}; and lowers it at: "
-        f"{where(results['at_half'], at_half, -1)}. At {WIDEST.hidden_1:,} units it changes the "
-        f"accuracy by {words(widest['test_accuracy'], points)} points and the test loss by "
-        f"{words(widest['test_loss'], change)}."
+        f"{words(wider['test_loss'], change)}. With {WIDEST.hidden_1:,} units, dropout brings "
+        f"{widest_accuracy} of accuracy ({words(widest['test_accuracy'], points)} points)."
     )
 
 
@@ -164,9 +178,10 @@ def draw(results: dict[str, Any], figure: Any) -> None:
         scale = 100 if curve == "test_accuracy" else 1
         for style, (variant, of) in zip(("s--", "o-"), results["levels"].items(), strict=True):
             for color, (framework, intervals) in enumerate(of[curve].items()):
+                shift = 1.04 ** (2 * color + (variant == "with") - 1.5)
                 errorbars(
-                    panel, results["widths"], intervals, scale, style, color=f"C{color}",
-                    label=f"{framework}, {variant} dropout",
+                    panel, shift * np.array(results["widths"]), intervals, scale, style,
+                    color=f"C{color}", label=f"{framework}, {variant} dropout",
                 )  # fmt: skip
         panel.set(xscale="log", xlabel="units in each hidden layer", ylabel=name)
         panel.set_xticks(results["widths"], [str(n) for n in results["widths"]])

@@ -131,10 +131,10 @@ def rows(gradients: dict[str, Any]) -> list[Row]:
             sign_row(f"{error}, {own}", of["error"]["own"], -1, plain),
             *(
                 sign_row(
-                    f"{variance}, same weights, dropout {masks} minus off",
+                    f"{variance}, same weights, dropout {name} minus off",
                     of["variance"][f"same, {masks}"], 1, plain,
                 )
-                for masks in ("on", "on at 0.1")
+                for masks, name in (("on", "on"), ("on at 0.1", "with both rates 0.1"))
             ),
         ]  # fmt: skip
     return table

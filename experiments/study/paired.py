@@ -96,7 +96,10 @@ def _shown(difference: Any, factor: float, digits: int) -> str:
 
 
 def _number(number: float, digits: int) -> str:
-    return f"{number:+.{digits}f}" if abs(number) < 1e6 else f"{number:+.0e}"
+    """Return a number with its sign, which 0 has not."""
+    if abs(number) >= 1e6:
+        return f"{number:+.0e}"
+    return f"{number:+.{digits}f}" if abs(number) >= 0.5 / 10**digits else f"{0:.{digits}f}"
 
 
 def level(mean_and_ends: Any) -> str:
@@ -113,12 +116,12 @@ def share(mean_and_ends: Any) -> str:
 
 def points(difference: Any) -> str:
     """Return the mean difference of accuracies in percentage points, for a sentence."""
-    return f"{100 * as_difference(difference).mean:+.1f}"
+    return _number(100 * as_difference(difference).mean, 1)
 
 
 def change(difference: Any) -> str:
     """Return the mean difference, for a sentence."""
-    return f"{as_difference(difference).mean:+.3f}"
+    return _number(as_difference(difference).mean, 3)
 
 
 def as_difference(value: Any) -> Difference:
@@ -158,6 +161,22 @@ def where(labels: Iterable[Any], values: Iterable[Mapping[str, Any]], sign: int)
         if signs(of) == {sign}
     ]
     return ", ".join(found) or "none"
+
+
+def effect(what: str, labels: Iterable[Any], values: Iterable[Any], unit: str) -> str:
+    """Return what dropout does clearly, and where: `clearly raises the loss with 64, 128 units`."""
+    labels, values = list(labels), list(values)
+    found = {verb: where(labels, values, sign) for verb, sign in (("raises", 1), ("lowers", -1))}
+    parts = [f"clearly {verb} {what} with {at}{unit}" for verb, at in found.items() if at != "none"]
+    return " and ".join(parts) or f"does not clearly change {what} anywhere"
+
+
+def contrast(labels: Iterable[str], values: Iterable[Any]) -> str:
+    """Return which are clearly better or worse than what they are compared with."""
+    labels, values = list(labels), list(values)
+    found = {word: where(labels, values, sign) for word, sign in (("better", 1), ("worse", -1))}
+    parts = [f"clearly {word}: {names}" for word, names in found.items() if names != "none"]
+    return ", and ".join(parts) or "no clear difference"
 
 
 def verdict(

@@ -23,8 +23,8 @@ SIGNS = {1: "above 0", -1: "below 0", 0: "about 0"}
 class Row(NamedTuple):
     """A line of the table: what was predicted, what was measured, and whether they agree.
 
-    `agrees` is YES, NO, OPEN (these seeds do not decide it) or NONE (nothing was predicted). True
-    and False stand for YES and NO.
+    `agrees` is YES, NO, OPEN (the seeds or the frameworks do not decide it) or NONE (nothing was
+    predicted). True and False stand for YES and NO.
     """
 
     prediction: str
@@ -48,11 +48,11 @@ def sign_row(
 ) -> Row:
     """Return a row that predicts the sign of a difference: 1, -1, or 0 for no difference.
 
-    It agrees if the intervals of all frameworks lie on that side, and disagrees if one lies on the
-    other. No number of seeds shows that a difference is 0, so this is open at best.
+    It agrees if the intervals of all frameworks lie on that side, and disagrees if all lie on
+    another. No number of seeds shows that a difference is 0, so this is open at best.
     """
     found = signs(values)
-    agrees = YES if sign and found == {sign} else NO if found - {sign, 0} else OPEN
+    agrees = OPEN if len(found) > 1 or 0 in found else YES if found == {sign} else NO
     return Row(f"{text}: {SIGNS[sign]}", each(values, show), agrees)
 
 
@@ -69,17 +69,24 @@ PAGE = """\
 
 ![{title}]({name}.svg)
 
+Bars in the figure are 95 % intervals of a mean. Differences in the table are paired, so they are
+known better than the bars suggest.
+
 **Answer{pairs}.** {answer}
 
-**Measured with** {setup} Accuracies and losses of runs are means over the last {final} epochs.
-Brackets hold 95 % bootstrap intervals over {seeds} paired seeds, and n is how many seeds would
-show a difference of this mean and spread in four of five studies. *Open*: these seeds do not
-decide it, because an interval contains 0.{quick}
+**Measured with** {setup} Test accuracies and losses are means over the last {final} epochs. All
+else is of the final network. Brackets hold 95 % bootstrap intervals over {seeds} paired seeds, and
+n is how many seeds would find such a difference with a power of 80 %. *Open*: an interval contains
+0, or the frameworks differ.{half}{quick}
 
 Made with `python -m experiments {name}` ({frameworks}; {versions}). The numbers are in
 [{name}.json]({name}.json), the runs in [runs.jsonl](runs.jsonl).
 """
 PAIRS = " (of two numbers, the first is from PyTorch and the second from JAX)"
+HALF = (
+    " At learning rate 0.5, {} of {} networks end at chance (less than 20 % right), which moves "
+    "the means there by much."
+)
 QUICK = " **This was a quick look at tiny networks: it says nothing about the question.**"
 
 
@@ -112,6 +119,7 @@ def title_of(exercise: ModuleType) -> str:
 def run(exercise: ModuleType, study: Study) -> dict[str, Any]:
     """Run an exercise and return its numbers, with what is needed to make them again."""
     study.title = name_of(exercise)
+    study.half.clear()
     results = exercise.run(study)
     packages = {"torch": ("torch",), "jax": ("jax", "flax", "optax")}
     names = [package for framework in study.frameworks for package in packages[framework]]
@@ -119,6 +127,7 @@ def run(exercise: ModuleType, study: Study) -> dict[str, Any]:
         "frameworks": list(study.frameworks),
         "seeds": study.seeds,
         "quick": study.quick,
+        "half": [sum(study.half.values()), len(study.half)],  # at chance, of all
         "versions": {"python": platform.python_version()}
         # Without what follows a plus sign, which names a build.
         | {name: version(name).split("+")[0] for name in ("numpy", *names)},
@@ -143,6 +152,7 @@ def page(exercise: ModuleType, numbers: dict[str, Any]) -> str:
         final=FINAL,
         answer=answer.text,
         seeds=numbers["seeds"],
+        half=HALF.format(*numbers["half"]) if numbers["half"][0] else "",
         quick=QUICK if numbers["quick"] else "",
         frameworks=" and ".join(
             {"torch": "PyTorch", "jax": "JAX"}[f] for f in numbers["frameworks"]
@@ -186,8 +196,9 @@ measured in PyTorch and in JAX, and whether they agree. `python -m experiments l
 `python -m experiments NAME` makes a page anew, and `python -m experiments all` makes all of them.
 Training runs that [runs.jsonl](runs.jsonl) holds already are not repeated.
 
-An interval of 95 % misses the true value in one of twenty cases, so a few of the rows below are
-*true* or *false* by chance. A prediction with an interval in each framework needs both.
+A prediction is *true* or *false* if the intervals of both frameworks say so, else it is *open*.
+With five seeds, an interval of 95 % misses the true value in one of twenty cases or somewhat more,
+so a few of the predictions are true or false by chance.
 
 | exercise | question | predictions: true | false | open |
 |---|---|---|---|---|

@@ -265,6 +265,7 @@ class Study:
         quick: whether all is made small, to see in seconds that everything works.
         processes: how many runs are made at the same time.
         title: for the progress bar.
+        half: for each run at learning rate 0.5, whether it ended at chance: below 20 %.
     """
 
     store: Store
@@ -273,6 +274,7 @@ class Study:
     quick: bool = False
     processes: int = 2
     title: str = ""
+    half: dict[str, bool] = dataclasses.field(default_factory=dict)
 
     def of(self, full: Any, quick: Any) -> Any:
         """Return the first, or the second for a quick look."""
@@ -296,6 +298,10 @@ class Study:
         }
         flat = [s for of in every.values() for settings in of.values() for s in settings]
         run_all(self.store, flat, self.title, self.processes)
+        for s in flat:
+            if s.lr == 0.5 and not s.validation and not s.random_labels:
+                (accuracy,) = final([self.store.runs[s.key]])
+                self.half[s.key] = not accuracy >= 0.2  # also NaN
         return {
             framework: {
                 name: [self.store.runs[s.key] for s in settings] for name, settings in of.items()
@@ -303,13 +309,19 @@ class Study:
             for framework, of in every.items()
         }
 
+    def validate(self, settings: Mapping[str, Setting]) -> dict[str, dict[str, list[Run]]]:
+        """Train each setting on the validation split, which then plays the part of the test images.
+
+        This is done with three seeds in one framework, because both train the same network: in JAX
+        if it takes part, because it is faster.
+        """
+        one = dataclasses.replace(self, frameworks=self.frameworks[-1:], seeds=min(self.seeds, 3))
+        return one.train({name: s.but(validation=True) for name, s in settings.items()})
+
     def choose(
         self, settings: Mapping[str, Setting], values: Mapping[str, tuple[Any, ...]]
     ) -> dict[str, dict[str, Any]]:
         """Choose the value of each field with the best mean accuracy on the validation split.
-
-        The choice is made with three seeds in one framework, because both train the same network:
-        in JAX if it takes part, because it is faster.
 
         Args:
             settings: what to choose for.
@@ -322,12 +334,11 @@ class Study:
         for field, tried in values.items():
             grid = [{**point, field: value} for point in grid for value in tried]
         trials = {
-            f"{name} {i}": setting.but(validation=True, **point)
+            f"{name} {i}": setting.but(**point)
             for name, setting in settings.items()
             for i, point in enumerate(grid)
         }
-        one = dataclasses.replace(self, frameworks=self.frameworks[-1:], seeds=min(self.seeds, 3))
-        (runs,) = one.train(trials).values()
+        (runs,) = self.validate(trials).values()
         chosen = {}
         for name in settings:
             means = [np.mean(final(runs[f"{name} {i}"])) for i in range(len(grid))]
