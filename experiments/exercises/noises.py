@@ -191,5 +191,5 @@ def draw(results: dict[str, Any], figure: Any) -> None:
     labels = ("Poisson, variance 1", "normal, variance 1", "normal, rate 0.2")
     for key, label in zip(("poisson", "normal", "normal_fixed"), labels, strict=True):
         shape.loglog(MASKS, [d[key] for d in of], "o-", ms=3, label=f"from {label}")
-    shape.set(xlabel="K masks", ylabel="distance: total variation (Poisson), largest (normal)")
+    shape.set(xlabel="K masks", ylabel="distance (see the table)")
     shape.legend(fontsize="small")
