@@ -12,7 +12,7 @@ venv: .venv/installed
 
 # Flags for both networks: make train FLAGS='--epochs 3 --seed 1'
 train: venv
-	$(BIN)/python -m experiments.train_both --out runs $(FLAGS)
+	$(BIN)/python -m experiments.train_both --out runs --overwrite $(FLAGS)
 
 # Two processes with one thread each. With more, PyTorch's threads wait for one another.
 test: venv

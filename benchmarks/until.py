@@ -38,7 +38,7 @@ def train_until(framework: str, seed: int, goal: float, setting: Setting) -> Goa
         precision=setting.precision,
     )
 
-    def goal_is_reached(record: EpochRecord) -> bool:
+    def goal_is_reached(record: EpochRecord, *_: object) -> bool:
         return record["test_accuracy"] >= goal
 
     # Only the framework that is measured is imported.

@@ -15,6 +15,7 @@ from impls.numpy.evaluate import evaluate_weights
 from shared.checks import InputError
 from shared.cli import data_for, one_line_errors, parse
 from shared.data import to_inputs
+from shared.folder import belong_together, read_header
 from shared.records import EpochRecord, read_log
 from shared.weights import load_weights
 
@@ -56,7 +57,10 @@ def read_run(folder: Path) -> FinishedRun:
     header, history = read_log(folder / "log.jsonl")
     if not history:
         raise InputError(f"no epoch is finished in {folder}/log.jsonl")
-    weights = load_weights(folder / "weights.safetensors")
+    path = folder / "weights.safetensors"
+    weights = load_weights(path)
+    if not belong_together(header, read_header(path)):
+        raise InputError(f"log.jsonl and weights.safetensors in {folder} do not belong together")
     data = data_for(weights, header["data"])
     if header["images"] != data.images:
         raise InputError(

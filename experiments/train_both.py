@@ -15,13 +15,13 @@ import impls.torch.train
 from experiments.compare import FinishedRun, read_run
 from shared.checks import InputError
 from shared.cli import one_line_errors, parse, train_and_save
-from shared.config import Config
+from shared.config import Config, RunConfig
 from shared.data import Data, load
 from shared.records import EpochRecord
 
 
 @dataclasses.dataclass(frozen=True)
-class BothConfig(Config):
+class BothConfig(RunConfig):
     """Train the same network in PyTorch and in JAX, and check both in NumPy."""
 
     out: Path = Path("runs")

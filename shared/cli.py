@@ -1,7 +1,10 @@
 """The commands: reading the flags, and what `train` and `evaluate` do in every framework."""
 
 import contextlib
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,19 +14,22 @@ import tyro
 from tqdm import tqdm
 
 from shared.checks import InputError
-from shared.config import Config, EvaluateConfig
+from shared.config import EvaluateConfig, RunConfig
 from shared.data import load, side_of, to_inputs
+from shared.folder import LOG, RunFolder, belong_together, read_header
 from shared.idx import Data
 from shared.records import (
     EPOCH_HEADER,
+    DivergedError,
     EpochRecord,
     TrainResult,
+    Weights,
     epoch_line,
-    open_log,
+    make_header,
+    read_log,
     slow_epochs_note,
-    write_line,
 )
-from shared.weights import layer_sizes, load_weights, save_weights
+from shared.weights import layer_sizes, load_weights
 
 # The packages whose versions go into the log of a run.
 PACKAGES = {"torch": ("torch",), "jax": ("jax", "jaxlib", "flax", "optax")}
@@ -51,9 +57,15 @@ def parse(
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """On an InputError, print its message in one line on stderr and exit with status 2."""
+    """On an InputError, print its message in one line on stderr and exit with status 2.
+
+    On Ctrl-C, exit with status 130.
+    """
     try:
         yield
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        raise SystemExit(130) from None
     except InputError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -72,17 +84,19 @@ def train_main(
         choose_device: raises InputError for a device that does not exist.
     """
     with one_line_errors():
-        config = parse(Config, f"impls.{framework}.train", out=Path("runs") / framework)
-        choose_device(config.device)  # now, because the log of an earlier run is overwritten below
+        config = parse(RunConfig, f"impls.{framework}.train", out=Path("runs") / framework)
+        choose_device(config.device)
         data = load(config.data, resize=config.resize)
         train_and_save(framework, train, config, data)
-        print(f"wrote {config.out}/log.jsonl and {config.out}/weights.safetensors")
+        say(f"wrote {config.out}/log.jsonl and {config.out}/weights.safetensors")
 
 
 def train_and_save(
-    framework: str, train: Callable[..., TrainResult], config: Config, data: Data
+    framework: str, train: Callable[..., TrainResult], config: RunConfig, data: Data
 ) -> TrainResult:
     """Train, print and log every epoch, and write the log and the weights into config.out.
+
+    Ctrl-C and SIGTERM save a checkpoint and end the process with status 130 or 143.
 
     Args:
         framework: its name, torch or jax.
@@ -94,27 +108,81 @@ def train_and_save(
         What `train` returned.
 
     Raises:
-        InputError: the log or the weights cannot be written.
+        InputError: the folder holds another run, or something cannot be written.
     """
+    header = make_header(framework, PACKAGES[framework], config, data)
     with (
-        open_log(framework, PACKAGES[framework], config, data) as log,
+        stop_on_signals(),
+        RunFolder(config, header) as folder,
         tqdm(total=config.epochs, unit="epoch", disable=None) as bar,  # None: only on a terminal
     ):
-        print(f"{framework}: {data.summary}\n{EPOCH_HEADER}", flush=True)
+        if folder.finished:
+            say(f"{framework}: the run in {config.out} is finished already")
+            return folder.finished
+        say(f"{framework}: {data.summary}")
+        if folder.start:
+            say(f"going on after epoch {len(folder.start.history)}")
+            bar.update(len(folder.start.history))
+        say(EPOCH_HEADER)
 
-        def on_epoch(record: EpochRecord) -> None:
-            write_line(log, record)
-            bar.write(epoch_line(record))
+        def on_epoch(record: EpochRecord, get_weights: Callable[[], Weights]) -> None:
+            folder.add(record, get_weights())
+            with bar.external_write_mode():
+                say(epoch_line(record))
             bar.update()
 
-        result = train(config, data, on_epoch)
-    try:
-        save_weights(config.out / "weights.safetensors", result.weights)
-    except OSError as error:
-        raise InputError(f"cannot write the weights to {config.out}: {error}") from None
+        try:
+            result = train(config, data, on_epoch, start=folder.start)
+            folder.finish(result.weights)
+        except DivergedError as error:
+            print(f"error: {error}. {folder.place}", file=sys.stderr)
+            raise SystemExit(1) from None
+        except Stopped as stopped:
+            folder.save()
+            print(f"\nstopped. {folder.place}", file=sys.stderr)
+            raise SystemExit(128 + stopped.signal) from None
     if note := slow_epochs_note(result.history):
-        print(note)
+        say(note)
     return result
+
+
+class Stopped(BaseException):  # not an Exception, so that nobody catches it by accident
+    """A signal asks the process to stop."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = number
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[None]:
+    """Raise Stopped at the first Ctrl-C or SIGTERM, and ignore further ones."""
+
+    def stop(number: int, frame: Any) -> None:
+        for one in before:
+            signal.signal(one, signal.SIG_IGN)
+        raise Stopped(number)
+
+    if threading.current_thread() is not threading.main_thread():  # others cannot have handlers
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def say(text: str) -> None:
+    """Print a line at once. If nobody reads any more, go on in silence: a run is worth more."""
+    try:
+        print(text, flush=True)
+    except (OSError, ValueError):  # a closed pipe, a full disk, a closed file
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def evaluate_main(framework: str, evaluate_weights: Callable[..., tuple[float, float]]) -> None:
@@ -127,6 +195,9 @@ def evaluate_main(framework: str, evaluate_weights: Callable[..., tuple[float, f
     with one_line_errors():
         config = parse(EvaluateConfig, f"impls.{framework}.evaluate")
         weights = load_weights(config.weights)
+        log = config.weights.with_name(LOG)
+        if log.exists() and not belong_together(read_log(log)[0], read_header(config.weights)):
+            print(f"note: {log} is the log of another run", file=sys.stderr)
         data = data_for(weights, config.data)
         images, labels = to_inputs(data.test_images), data.test_labels
         loss, accuracy = evaluate_weights(weights, images, labels, config.device)

@@ -1,12 +1,12 @@
 """Every setting of a run, in one frozen dataclass. The command line is made from it."""
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Literal
 
 from shared.checks import InputError, check_probability
 
+LARGEST_LR = 1e38  # a larger number is infinite in float32
 Precision = Literal["highest", "high", "medium"]
 
 
@@ -58,8 +58,8 @@ class Config:
             value = getattr(self, name)
             if value is not None and not 1 <= value <= largest:
                 raise InputError(f"{name} must be in 1 ... {largest}, got {value}")
-        if not (math.isfinite(self.lr) and self.lr >= 0):
-            raise InputError(f"lr must be finite and not negative, got {self.lr}")
+        if not 0 <= self.lr <= LARGEST_LR:
+            raise InputError(f"lr must be in 0 ... {LARGEST_LR:g}, got {self.lr}")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed must be in 0 ... 2**32 - 1, got {self.seed}")
         if self.dtype not in ("float32", "float64"):
@@ -71,6 +71,28 @@ class Config:
                 check_probability(getattr(self, name), name)
             except (TypeError, ValueError) as error:
                 raise InputError(str(error)) from None
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig(Config):
+    """Train the multilayer perceptron with dropout on Fashion-MNIST.
+
+    The defaults are the settings of the article.
+    """
+
+    resume: bool = False
+    """Go on with the run in the folder that was stopped. Without one, start at the beginning."""
+    overwrite: bool = False
+    """Replace a run that is in the folder already."""
+    checkpoint_every: int = 1
+    """Epochs between two checkpoints."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.checkpoint_every <= 10**9:
+            raise InputError(f"checkpoint_every must be at least 1, got {self.checkpoint_every}")
+        if self.resume and self.overwrite:
+            raise InputError("resume goes on with a run, overwrite replaces it: choose one")
 
 
 @dataclasses.dataclass(frozen=True)

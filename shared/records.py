@@ -44,15 +44,39 @@ class EpochRecord(TypedDict):
     seconds: float
 
 
+Weights = dict[str, np.ndarray]  # as in a weight file
+
+
 class TrainResult(NamedTuple):
-    """What `train` returns: one record per epoch, and the final weights as in a weight file."""
+    """Where a run stands: one record per epoch, and the weights after the last of them."""
 
     history: list[EpochRecord]
-    weights: dict[str, np.ndarray]
+    weights: Weights
 
 
-# Called with the record of each epoch when it ends. Training stops early where it returns True.
-OnEpoch = Callable[[EpochRecord], bool | None]
+# Called when an epoch ends, with its record and a function that returns the weights. Training stops
+# early where it returns True.
+OnEpoch = Callable[[EpochRecord, Callable[[], Weights]], bool | None]
+
+
+class DivergedError(ArithmeticError):
+    """The loss is infinite or not a number."""
+
+
+def check_finite(losses: np.ndarray, epoch: int, first_step: int) -> None:
+    """Raise DivergedError if the loss of a step is infinite or not a number.
+
+    Args:
+        losses: of the steps of an epoch.
+        epoch: counted from 1.
+        first_step: the number of the first of these steps, counted from 0 over the run.
+    """
+    bad = np.flatnonzero(~np.isfinite(losses))
+    if len(bad):
+        raise DivergedError(
+            f"the loss is {losses[bad[0]]} at step {first_step + bad[0]}, in epoch {epoch}. A "
+            "lower learning rate may help"
+        )
 
 
 def epoch_record(
@@ -112,38 +136,29 @@ def slow_epochs_note(history: list[EpochRecord]) -> str | None:
     )
 
 
-def open_log(framework: str, packages: tuple[str, ...], config: Config, data: Data) -> TextIO:
-    """Create the folder config.out and log.jsonl in it, and write the header.
+def make_header(framework: str, packages: tuple[str, ...], config: Config, data: Data) -> Header:
+    """Return the first line of a log.
 
     Args:
         framework: its name.
         packages: whose versions to record.
         config: the settings of the run.
         data: what it trains on.
-
-    Raises:
-        InputError: the folder or the file cannot be written.
     """
-    header: Header = {
+    settings = {field.name: getattr(config, field.name) for field in dataclasses.fields(Config)}
+    return {
         "framework": framework,
-        "config": dataclasses.asdict(config) | {"out": str(config.out)},
+        "config": settings | {"out": str(config.out)},
         "versions": {package: version(package) for package in ("numpy", *packages)}
         | {"python": platform.python_version()},
         "data": data.name,
         "images": data.images,
     }
-    try:
-        config.out.mkdir(parents=True, exist_ok=True)
-        log = (config.out / "log.jsonl").open("w")
-    except OSError as error:
-        raise InputError(f"cannot write to {config.out}: {error}") from None
-    write_line(log, header)
-    return log
 
 
 def write_line(log: TextIO, line: Header | EpochRecord) -> None:
     """Append a line to an open log, so that it is in the file at once."""
-    log.write(json.dumps(line) + "\n")
+    log.write(json.dumps(line, allow_nan=False) + "\n")
     log.flush()
 
 

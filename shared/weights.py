@@ -9,19 +9,20 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from shared.checks import InputError
+from shared.files import write_whole
 
 NAMES = tuple(f"linear_{layer}.{kind}" for layer in (1, 2, 3) for kind in ("weight", "bias"))
 
 
-def save_weights(path: Path, weights: Mapping[str, np.ndarray]) -> None:
-    """Write the six arrays to `path`. Each weight is (out, in).
-
-    A file appears complete or not at all.
-    """
-    unfinished = path.with_name(path.name + ".unfinished")
+def to_bytes(weights: Mapping[str, np.ndarray], metadata: dict[str, str] | None = None) -> bytes:
+    """Return the six arrays as the content of a weight file. Each weight is (out, in)."""
     contiguous = {name: np.ascontiguousarray(weights[name]) for name in NAMES}
-    unfinished.write_bytes(safetensors.numpy.save(contiguous))
-    unfinished.replace(path)
+    return safetensors.numpy.save(contiguous, metadata)
+
+
+def save_weights(path: Path, weights: Mapping[str, np.ndarray]) -> None:
+    """Write a weight file, which appears complete or not at all."""
+    write_whole(path, to_bytes(weights))
 
 
 def load_weights(path: Path) -> dict[str, np.ndarray]:

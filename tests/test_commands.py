@@ -82,12 +82,16 @@ def test_log_and_weights(trainable: Adapter, monkeypatch, small_folder, tmp_path
     assert list(records[0]) == (
         ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
     )
-    assert sorted(path.name for path in out.iterdir()) == ["log.jsonl", "weights.safetensors"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        ".lock",
+        "log.jsonl",
+        "weights.safetensors",
+    ]
     assert len(re.findall(r"^ +[12]( +\d+\.\d+){5}$", capsys.readouterr().out, re.M)) == 2
 
     # The same command gives the same bytes again.
     weights = (out / "weights.safetensors").read_bytes()
-    call(monkeypatch, trainable.train.main, *words)
+    call(monkeypatch, trainable.train.main, *words, "--overwrite")
     assert (out / "weights.safetensors").read_bytes() == weights
 
     # All frameworks classify equally many images correctly with these weights.
@@ -327,6 +331,8 @@ def test_compare(monkeypatch, small_folder, tmp_path, capsys):
     assert edited.agrees
 
     # Other versions, and settings that only one run has, are named. Other data is an error.
+    path = runs[0] / "weights.safetensors"
+    save_weights(path, load_weights(path))  # now it does not say of which run it is
     other = json.loads(header)
     other["versions"]["numpy"], other["config"]["momentum"] = "1.0", 0.9
     for order in (runs, runs[::-1]):
@@ -343,7 +349,7 @@ def test_compare(monkeypatch, small_folder, tmp_path, capsys):
     log.write_text(before)
 
     # Settings that differ are named.
-    words = ("--lr", "0.1", "--seed", "7", "--data", small_folder, "--out", runs[1])
+    words = ("--lr", "0.1", "--seed", "7", "--data", small_folder, "--out", runs[1], "--overwrite")
     call(monkeypatch, JAX.train.main, *TRAIN, *words)
     capsys.readouterr()
     call(monkeypatch, experiments.compare.main, *runs)

@@ -202,7 +202,7 @@ def test_the_chinese_readme_is_that_of_the_english_one():
 
 def test_the_lesson_is_short():
     lines = {path: len(path.read_text().splitlines()) for path in (ROOT / "impls").rglob("*.py")}
-    assert max(lines.values()) <= 160
+    assert max(lines.values()) <= 180
 
 
 def test_the_repository_holds_text_the_sample_and_plots_only():

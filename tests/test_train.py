@@ -55,7 +55,7 @@ def test_each_epoch_has_another_order_and_each_step_another_seed():
 
 def test_history_and_weights(trainable: Adapter, small_data, capfd):
     seen = []
-    result = trainable.train.train(QUICK, small_data, seen.append)
+    result = trainable.train.train(QUICK, small_data, lambda record, _: seen.append(record))
     assert seen == result.history
     assert [record["epoch"] for record in seen] == [1, 2]
     for record in seen:
@@ -173,7 +173,7 @@ def test_the_learning_rate_of_jax_is_exact_in_float64(small_data):
 
 def test_training_ends_where_on_epoch_returns_true(trainable: Adapter, small_data):
     config = dataclasses.replace(QUICK, epochs=5)
-    result = trainable.train.train(config, small_data, lambda record: record["epoch"] == 2)
+    result = trainable.train.train(config, small_data, lambda record, _: record["epoch"] == 2)
     assert [record["epoch"] for record in result.history] == [1, 2]
     full = trainable.train.train(dataclasses.replace(config, epochs=2), small_data)
     assert full.weights["linear_2.weight"].tobytes() == result.weights["linear_2.weight"].tobytes()

@@ -3,6 +3,7 @@
 python -m impls.jax.train --help
 """
 
+import math
 import time
 
 import jax
@@ -20,7 +21,7 @@ from shared.cli import train_main
 from shared.config import Config
 from shared.data import Data, load, to_arrays
 from shared.randomness import epoch_order
-from shared.records import EpochRecord, OnEpoch, TrainResult, epoch_record
+from shared.records import EpochRecord, OnEpoch, TrainResult, check_finite, epoch_record
 
 Results = tuple[Float[Array, "*steps"], Int[Array, "*steps"]]
 
@@ -112,16 +113,26 @@ def train_epoch(
     return losses, correct
 
 
-def train(config: Config, data: Data | None = None, on_epoch: OnEpoch | None = None) -> TrainResult:
+def train(
+    config: Config,
+    data: Data | None = None,
+    on_epoch: OnEpoch | None = None,
+    start: TrainResult | None = None,
+) -> TrainResult:
     """Train a network, printing nothing and writing nothing.
 
     Args:
         config: every setting. `config.out` is not used.
         data: what `load(config.data)` returned, for callers who train more than once.
-        on_epoch: called with the record of each epoch. Training ends early if it returns True.
+        on_epoch: called with the record of each epoch and a function that returns the weights.
+            Training ends early if it returns True.
+        start: where a run of the same settings stood at the end of an epoch, to go on from there.
 
     Returns:
         The records and the final weights.
+
+    Raises:
+        DivergedError: a loss is infinite or not a number.
     """
     data = data or load(config.data, resize=config.resize)
     with runtime(config):  # DIFF device: JAX's default inside this block
@@ -132,8 +143,11 @@ def train(config: Config, data: Data | None = None, on_epoch: OnEpoch | None = N
         optimizer = make_optimizer(model, config.lr)
         key = jax.random.key(config.seed)
         history: list[EpochRecord] = []
-        steps = 0
-        for epoch in range(1, config.epochs + 1):
+        if start:
+            model.set_weights(start.weights)
+            history = list(start.history)
+        steps = len(history) * math.ceil(n / config.batch_size)
+        for epoch in range(len(history) + 1, config.epochs + 1):
             started = time.perf_counter()
             order = jnp.asarray(epoch_order(n, seed=config.seed, epoch=epoch))
             results = train_epoch(
@@ -141,11 +155,12 @@ def train(config: Config, data: Data | None = None, on_epoch: OnEpoch | None = N
             )
             losses, correct = (np.asarray(result) for result in results)  # waits for the device
             seconds = time.perf_counter() - started
+            check_finite(losses, epoch, steps)
             scores = evaluate(model, test_images, test_labels)
             record = epoch_record(epoch, losses, correct, scores, n, config.batch_size, seconds)
             history.append(record)
             steps += len(losses)
-            if on_epoch and on_epoch(record):
+            if on_epoch and on_epoch(record, model.get_weights):
                 break
         return TrainResult(history, model.get_weights())
 

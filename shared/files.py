@@ -1,0 +1,50 @@
+"""Files that appear complete or not at all, and that are read only if they can be."""
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+UNFINISHED = ".unfinished"
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it is there, whole and on the disk, or as it was before.
+
+    The content goes into a new file in the same folder, which then takes the name. If the process
+    is killed in between, that file stays, and `sweep` removes it.
+
+    Raises:
+        OSError: the file cannot be written. Nothing is left behind.
+    """
+    descriptor, name = tempfile.mkstemp(suffix=UNFINISHED, prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)  # as open() would have made it
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder written to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes left in a folder that were killed while they wrote."""
+    for path in folder.glob(f".*{UNFINISHED}"):
+        with contextlib.suppress(OSError):
+            path.unlink()
