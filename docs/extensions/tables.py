@@ -61,10 +61,12 @@ class Flags(SphinxDirective):
         """Return the table."""
         module, _, name = self.arguments[0].partition(":")
         settings = getattr(importlib.import_module(module), name)
-        texts = ModuleAnalyzer.for_module(module).find_attr_docs()
+        docs = ModuleAnalyzer.for_module(module).find_attr_docs()
+        owners = [base.__name__ for base in settings.__mro__]  # of inherited fields, too
         rows: list[list[nodes.Node]] = []
         for field in dataclasses.fields(settings):
-            text = " ".join(texts[name, field.name]).strip()
+            owner = next(owner for owner in owners if (owner, field.name) in docs)
+            text = " ".join(docs[owner, field.name]).strip()
             default = field.default if isinstance(field.default, tuple) else [field.default]
             shown = [str(value) for value in default if value is not dataclasses.MISSING]
             flag = f"--{field.name.replace('_', '-')}"
