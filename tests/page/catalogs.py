@@ -14,7 +14,7 @@ SAME = re.compile(
     r"``.+?``|`[^`]+`|\]\([^)]*\)|https?://\S+|\b("
     r"PyTorch|JAX|NumPy|Flax|Keras|Equinox|Haiku|MNIST|CIFAR|GPU|CPU|TPU|DIFF|float\d+|bfloat\d+|"
     r"(?:torch|flax|keras|jax|equinox|haiku|impls|benchmarks|nn|nnx)(?:\.\w+)+|\w+_\w+(?:\.\w+)?|"
-    r"torch|jax|numpy|flax|optax|python|yes|"
+    r"torch|jax|numpy|flax|optax|python|"
     r"sum|exp|log|sqrt|Var|in|at|max|min)\b"
 )
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*(?:e[+-]?\d+)?")
