@@ -7,7 +7,9 @@ python -m experiments all
 
 import dataclasses
 import importlib
+import signal
 import sys
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,7 +19,7 @@ from experiments.exercises import EXERCISES
 from experiments.study import report
 from experiments.study.runs import Store, Study
 from shared.checks import InputError
-from shared.cli import one_line_errors, parse
+from shared.cli import one_line_errors, parse, say
 
 MODULES = {name: importlib.import_module(f"experiments.exercises.{name}") for name in EXERCISES}
 QUICK_FOLDER = Path("runs/exercises-quick")
@@ -31,8 +33,8 @@ class ExerciseConfig:
     """An exercise, or list to name them, or all."""
     framework: Literal["torch", "jax", "both"] = "both"
     """In which framework to train."""
-    seeds: int = 5
-    """How many seeds each setting is run with: 0, 1, ..."""
+    seeds: int | None = None
+    """How many seeds each setting is run with: 0, 1, ... None: 5, or 2 with --quick."""
     quick: bool = False
     """A look at tiny networks, in seconds, to see that everything works."""
     processes: int = 2
@@ -43,16 +45,31 @@ class ExerciseConfig:
     def __post_init__(self) -> None:
         if self.name not in ("list", "all", *EXERCISES):
             raise InputError(f"no exercise {self.name!r}. There are: {', '.join(EXERCISES)}")
-        if not 2 <= self.seeds <= 10_000:
+        if self.seeds is not None and not 2 <= self.seeds <= 10_000:
             raise InputError(f"seeds must be in 2 ... 10000, got {self.seeds}")
         if not 0 <= self.processes <= 1024:
             raise InputError(f"processes must be in 0 ... 1024, got {self.processes}")
+
+
+def _prepare(out: Path) -> None:
+    """Make the folder, and see before hours of work that we can write there, and may.
+
+    Raises:
+        OSError: we cannot.
+        InputError: a README.md is there that is not ours.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "runs.jsonl").open("a").close()
+    readme = out / "README.md"
+    if readme.exists() and not readme.read_text().startswith(report.INDEX.splitlines()[0]):
+        raise InputError(f"{readme} would be overwritten. --out names another folder")
 
 
 def main() -> None:
     """Read the command line, and answer."""
     with one_line_errors():
         config = parse(ExerciseConfig, "experiments")
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
         if config.name == "list":
             for name, module in MODULES.items():
                 print(f"{name:13}{module.QUESTION}")
@@ -60,23 +77,29 @@ def main() -> None:
         out = config.out
         if config.quick and out == ExerciseConfig.out:
             out = QUICK_FOLDER
-        study = Study(
-            Store(out / "runs.jsonl"),
-            ("torch", "jax") if config.framework == "both" else (config.framework,),
-            config.seeds,
-            config.quick,
-            config.processes,
-        )
         try:
+            _prepare(out)
+            study = Study(
+                Store(out / "runs.jsonl"),
+                ("torch", "jax") if config.framework == "both" else (config.framework,),
+                config.seeds or (2 if config.quick else 5),
+                config.quick,
+                config.processes,
+            )
             for name in EXERCISES if config.name == "all" else (config.name,):
                 module = MODULES[name]
                 numbers = report.run(module, study)
                 path = report.write(module, numbers, out)
-                print(f"{report.title_of(module)}\n\n{module.answer(numbers['results']).text}\n")
-                print(f"wrote {path}\n")
+                say(f"{report.title_of(module)}\n\n{module.answer(numbers['results']).text}\n")
+                say(f"wrote {path}\n")
             (out / "README.md").write_text(report.index(out, MODULES))
         except OSError as error:
             raise InputError(f"cannot write to {out}: {error}") from None
+        except BrokenExecutor:
+            raise InputError(
+                "a process that trained was killed, perhaps for its memory. The same command goes "
+                "on where it was, and --processes 1 needs less memory"
+            ) from None
         except KeyboardInterrupt:
             print("\nstopped: the same command goes on where it was", file=sys.stderr)
             raise SystemExit(130) from None

@@ -24,8 +24,8 @@ TWINS = {"__call__": "forward"}  # names that differ, but mean the same
 PREFACE = "imports"
 DIFF = re.compile(r"# DIFF (\w+: .*)")
 LABELS = {
-    "en": {PREFACE: "imports and names", "docstring": "docstring", "none": "not in {}"},
-    "zh_CN": {PREFACE: "导入与命名", "docstring": "文档字符串", "none": "{} 中没有"},
+    "en": {PREFACE: "imports and names", "docstring": "docstring: ", "none": "not in {}"},
+    "zh_CN": {PREFACE: "导入与命名", "docstring": "文档字符串：", "none": "{} 中没有"},
 }
 
 
@@ -181,7 +181,7 @@ def _part(
     result = f'<section class="part" id="{anchor}"><h3>{escape(title)}</h3>'
     result += row("signature", "first")
     if any(p.docstring for p in parts):
-        summary = f"<summary>{labels['docstring']}: {escape(title)}</summary>"
+        summary = f"<summary>{labels['docstring']}{escape(title)}</summary>"
         result += f"<details>{summary}{row('docstring', '')}</details>"
     if any(p.body for p in parts):
         result += row("body", "")

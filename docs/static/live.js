@@ -81,7 +81,7 @@ document.addEventListener("DOMContentLoaded", () => {
     plot.setAttribute("aria-label", labels.plot);
     plot.innerHTML = `
       <path class="axis" d="M${edge},4 V${height - edge} H${width - 4}"/>
-      <text x="${width - 4}" y="${height - 6}" text-anchor="end">${labels.masks}: ${distances.length}</text>
+      <text x="${width - 4}" y="${height - 6}" text-anchor="end">${labels.masks} ${distances.length}</text>
       <text x="${width - 4}" y="16" text-anchor="end" class="theory-text">${labels.theory}</text>
       <text x="4" y="${height / 2}" transform="rotate(-90 14 ${height / 2})" text-anchor="middle">${labels.distance}</text>
       <polyline class="theory" points="${theory.join(" ")}"/>

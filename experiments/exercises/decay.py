@@ -19,7 +19,7 @@ QUESTION = "How does dropout compare with weight decay, and what does it do to t
 
 FEW = SMALL.but(images=1_000, batch_size=64)  # for several masks per step
 OFF = {"p1": 0.0, "p2": 0.0}
-DECAYS, NORMS, COPIES = (3e-4, 1e-3, 3e-3), (1.0, 2.0, 4.0), (1, 4, 16)
+DECAYS, NORMS, COPIES = (1e-4, 3e-4, 1e-3, 3e-3), (1.0, 2.0, 4.0), (1, 4, 16)
 # In the order of Srivastava's table 9, from the most errors on MNIST to the fewest.
 ORDER = ("L2", "max-norm", "dropout and L2", "dropout and max-norm")
 P, SMALL_RATES, SCALES = 0.1, (0.1, 0.03, 0.01, 0.003), (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
@@ -126,7 +126,7 @@ def _choose(study: Study, lrs: tuple[float, ...]) -> dict[str, dict[str, Setting
     for rate in ("0.5", "chosen"):
         at = {n: s.but(lr=0.5 if rate == "0.5" else rates[n]["lr"]) for n, s in bases.items()}
         decays, norms = (
-            study.choose(at, {field: study.of(values, values[1:2])})
+            study.choose(at, {field: study.of(values, values[-2:-1])})
             for field, values in (("weight_decay", DECAYS), ("max_norm", NORMS))
         )
         found[rate] = at | {

@@ -168,9 +168,10 @@ def _setup(results: dict[str, Any]) -> str:
     )
     return (
         f"{of_sizes}. So these cases differ in more than the number of images. In brackets: the "
-        "learning rates without and with dropout, chosen on the validation split (those of "
-        "60,000 images with 10 epochs). Equal rates: that with dropout in both, 3 seeds in one "
-        "framework. Gradients: their variance is the mean of (1 - cos) / 2 between batches; "
+        "learning rates without and with dropout, chosen on the validation split (those of 60,000 "
+        "images with 10 epochs). Equal rates: that with dropout in both, 3 seeds in one "
+        f"framework. Early and late dropout change in the first {SCHEDULE_EPOCHS} epochs. "
+        "Gradients: their variance is the mean of (1 - cos) / 2 between batches; "
         f"{GRADIENTS.images:,} images, learning rate {GRADIENTS.lr:g}."
     )
 

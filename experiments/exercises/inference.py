@@ -137,7 +137,7 @@ def answer(results: dict[str, Any]) -> Answer:
             sign_row(f"loss, learning rate {lr}, not rescaled minus rescaled", loss, 1, plain)
         )
     for lr, of in results["slope"].items():
-        text = f"learning rate {lr}: the gain in loss from K to 2K passes goes as K to the power -1"
+        text = f"learning rate {lr}: loss of K passes minus of 2K goes as K to the power -1 ± 0.1"
         rows.append(Row(text, each(of, level), all(abs(i[0] + 1) < 0.1 for i in of.values())))
     rows.append(
         exact_row(

@@ -77,7 +77,8 @@ known better than the bars suggest.
 **Measured with** {setup} Test accuracies and losses are means over the last {final} epochs. All
 else is of the final network. Brackets hold 95 % bootstrap intervals over {seeds} paired seeds, and
 n is how many seeds would find such a difference with a power of 80 %. *Open*: an interval contains
-0, or the frameworks differ.{half}{quick}
+0, a paired t-test at 5 % finds no difference, or the frameworks differ. Runs whose loss became
+infinite are left out of the rows about losses.{half}{quick}
 
 Made with `python -m experiments {name}` ({frameworks}; {versions}). The numbers are in
 [{name}.json]({name}.json), the runs in [runs.jsonl](runs.jsonl).
@@ -197,8 +198,8 @@ measured in PyTorch and in JAX, and whether they agree. `python -m experiments l
 Training runs that [runs.jsonl](runs.jsonl) holds already are not repeated.
 
 A prediction is *true* or *false* if the intervals of both frameworks say so, else it is *open*.
-With five seeds, an interval of 95 % misses the true value in one of twenty cases or somewhat more,
-so a few of the predictions are true or false by chance.
+With five seeds, bootstrap intervals are too narrow, so a paired t-test at 5 % has to agree. Even
+so, a few of the many predictions are true or false by chance.
 
 | exercise | question | predictions: true | false | open |
 |---|---|---|---|---|

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -131,7 +132,7 @@ def arrays(data: str, images: int | None, validation: bool) -> tuple[np.ndarray,
             train[:held_out], labels[:held_out], train[held_out:], labels[held_out:],
         )  # fmt: skip
     if images is not None:
-        train, labels = train[:images], labels[:images]
+        train, labels = train[:images].copy(), labels[:images]  # a view would keep all in memory
     return train, labels, test, test_labels
 
 
@@ -192,13 +193,20 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.runs: dict[str, Run] = {}
-        if path.exists():
-            for line in path.read_text().splitlines():
-                try:
-                    run = json.loads(line)
-                except ValueError:  # the last line of a study that was cut off
-                    continue
-                self.runs[Setting(**run["setting"]).key] = run
+        left_out = 0
+        lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+        for line in lines:
+            try:
+                run = json.loads(line)
+                key = Setting(**run["setting"]).key
+                if not {*CURVES, "fit_loss", "fit_accuracy", "measured"} <= run.keys():
+                    raise ValueError("not a whole run")
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                left_out += 1  # such as the last line of a study that was cut off
+                continue
+            self.runs[key] = run
+        if left_out:
+            print(f"note: {path} has {left_out} lines that are no runs", file=sys.stderr)
 
     def missing(self, settings: Iterable[Setting]) -> list[Setting]:
         """Return those settings that have not been run yet."""
