@@ -19,6 +19,7 @@ from experiments.study.paired import (
     plain,
     points,
     signs,
+    spread,
     words,
 )
 from experiments.study.report import (
@@ -184,7 +185,7 @@ def _text(results: dict[str, Any]) -> str:
     return (
         f"Dropout {effect('the accuracy', sizes, accuracy, ' images')}. It "
         f"{effect('the test loss', sizes, loss, ' images')}. At equal learning rates it "
-        f"{effect('the validation loss', sizes, results['equal'], '')}. At 0.5 it "
+        f"changes the validation loss by {spread(results['equal'], change)}. At 0.5 it "
         f"{effect('the accuracy', sizes, at_half, '')}. With 10,000 images the test loss "
         f"ends {words(_part(rises, 'without'), _rise)} above its lowest value without dropout, and "
         f"{words(_part(rises, 'with'), _rise)} with it. Early dropout instead of none changes the "

@@ -17,6 +17,7 @@ from experiments.study.paired import (
     percent,
     plain,
     points,
+    spread,
     verdict,
     words,
 )
@@ -162,7 +163,7 @@ def _text(results: dict[str, Any]) -> str:
         f"Dropout {effect('the accuracy', widths, accuracy, ' units')}. It "
         f"{effect('the test loss', widths, loss, ' units')}. But the loss depends on the learning "
         "rate, too, and the best rate with dropout is another one than without. At equal rates, "
-        f"dropout {effect('the validation loss', widths, results['equal'], ' units')}. At learning "
+        f"dropout changes the validation loss by {spread(results['equal'], change)}. At learning "
         f"rate 0.5 it {effect('the accuracy', results['at_half'], at_half, ' units')}. Without "
         f"dropout, {widths[-1]:,} units instead of {widths[0]:,} change the accuracy by "
         f"{words(wider['test_accuracy'], points)} points and the test loss by "

@@ -178,6 +178,12 @@ def effect(what: str, labels: Iterable[Any], values: Iterable[Any], unit: str) -
     return " and ".join(parts) or f"does not clearly change {what} anywhere"
 
 
+def spread(values: Iterable[Mapping[str, Any]], show: Callable[[Any], str]) -> str:
+    """Return the least and the largest mean difference, for a sentence."""
+    every = sorted((as_difference(d) for of in values for d in of.values()), key=lambda d: d.mean)
+    return f"{show(every[0])} to {show(every[-1])}"
+
+
 def contrast(labels: Iterable[str], values: Iterable[Any]) -> str:
     """Return which are clearly better or worse than what they are compared with."""
     labels, values = list(labels), list(values)
