@@ -1,6 +1,7 @@
 """Statistics of paired runs: the same seeds, with one thing changed."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -74,11 +75,14 @@ def _needed(mean: float, spread: float) -> int | None:
     """Return the smallest number of pairs that shows this mean, or None above 10,000."""
     if not spread or math.isnan(spread):
         return 2 if mean else None
-    for n in range(2, 10_001):
+
+    def power(n: int) -> float:
         threshold = scipy.stats.t.isf((1 - CONFIDENCE) / 2, n - 1)
-        if scipy.stats.nct.sf(threshold, n - 1, abs(mean) / spread * math.sqrt(n)) >= POWER:
-            return n
-    return None
+        return float(scipy.stats.nct.sf(threshold, n - 1, abs(mean) / spread * math.sqrt(n)))
+
+    numbers = range(2, 10_001)
+    i = bisect_left(numbers, POWER, key=power)  # it grows with n
+    return numbers[i] if i < len(numbers) else None
 
 
 def percent(difference: Any) -> str:
