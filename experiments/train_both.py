@@ -101,7 +101,7 @@ def summary(runs: dict[str, FinishedRun], config: Config, data: Data) -> str:
         torch_run=shlex.quote(str(runs["torch"].folder)),
         flags="".join(
             f" --{field.name.replace('_', '-')} {shlex.quote(str(getattr(config, field.name)))}"
-            for field in dataclasses.fields(config)
+            for field in dataclasses.fields(Config)
             if field.name not in ("out", "p1", "p2")
             and getattr(config, field.name) != field.default
         ),
