@@ -1,6 +1,7 @@
 """The commands: reading the flags, and what `train` and `evaluate` do in every framework."""
 
 import contextlib
+import dataclasses
 import os
 import signal
 import sys
@@ -15,9 +16,10 @@ from tqdm import tqdm
 
 from shared.checks import InputError
 from shared.config import EvaluateConfig, RunConfig
-from shared.data import load, side_of, to_inputs
+from shared.data import load, resize_images, side_of, to_inputs
 from shared.folder import LOG, RunFolder, belong_together, read_header
 from shared.idx import Data
+from shared.memory import check_room, check_run
 from shared.records import (
     EPOCH_HEADER,
     DivergedError,
@@ -110,6 +112,8 @@ def train_and_save(
     Raises:
         InputError: the folder holds another run, or something cannot be written.
     """
+    side = data.train_images.shape[1]
+    check_run(config, len(data.train_images), len(data.test_images), side)
     header = make_header(framework, PACKAGES[framework], config, data)
     with (
         stop_on_signals(),
@@ -220,7 +224,8 @@ def data_for(weights: Mapping[str, np.ndarray], name: str) -> Data:
     side = side_of(inputs)
     data = load(name)
     if data.test_images.shape[1] != side:
-        data = load(name, resize=side)
+        check_room(len(data.test_images) * side**2, f"test images of {side} x {side}")
+        data = dataclasses.replace(data, test_images=resize_images(data.test_images, side))
     if outputs <= data.test_labels.max():
         raise InputError(
             f"the network has {outputs} outputs, but the labels go up to {data.test_labels.max()}"

@@ -14,18 +14,21 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 from PIL import Image
 
 from shared.checks import InputError
-from shared.idx import FILES, FULL_SHA256, URL, Data, read_folder, write_folder
+from shared.idx import FILES, FULL_SHA256, URL, Data, check_content, read_folder, write_folder
+from shared.memory import check_room
 
 SAMPLE = Path(__file__).parent / "sample"
 PACKAGE = "dataset-fashion-mnist"  # Debian's package, which installs the four files here:
 PACKAGE_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+PREPARED = "tensorflow_datasets."  # how folders are called that tensorflow-datasets works in
 FOLDER_VARIABLE = "FASHION_MNIST_DIR"
 
 
@@ -52,10 +55,12 @@ def load(name: str = "auto", *, resize: int | None = None) -> Data:
         data = read_folder(Path(name), name=os.path.abspath(name))
     if resize is None:
         return data
+    number = len(data.train_images) + len(data.test_images)
+    check_room(number * resize**2, f"{number:,} images of {resize} x {resize}")
     return dataclasses.replace(
         data,
-        train_images=_resize(data.train_images, resize),
-        test_images=_resize(data.test_images, resize),
+        train_images=resize_images(data.train_images, resize),
+        test_images=resize_images(data.test_images, resize),
     )
 
 
@@ -95,8 +100,10 @@ def side_of(inputs: int) -> int:
 
 def cache_folder() -> Path:
     """Return the folder for files that are kept to save time. It may be deleted at any moment."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(base) / "dropout-three-ways"
+    for base in (os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache")):
+        if os.path.isabs(base):  # the XDG standard says to ignore relative ones
+            return Path(base) / "dropout-three-ways"
+    return Path(tempfile.gettempdir()) / f"dropout-three-ways-{os.getuid()}"  # no home
 
 
 def _load_full() -> Data:
@@ -117,13 +124,37 @@ def _load_full() -> Data:
     with contextlib.suppress(InputError):  # not there yet, or damaged: fetched again below
         return read_folder(cache, name="full", sha256=FULL_SHA256)
     if PACKAGE_FOLDER.exists():
-        data = read_folder(PACKAGE_FOLDER, name="full", sha256=FULL_SHA256)
-    else:
-        data = _fetch({"tensorflow-datasets": _download, f"apt-get download {PACKAGE}": _from_apt})
-    # Reading the decompressed copy takes a tenth of a second. Without one, loading is slower.
+        return _keep(read_folder(PACKAGE_FOLDER, name="full", sha256=FULL_SHA256), cache)
+    with _one_at_a_time(cache.parent):
+        with contextlib.suppress(InputError):  # another process has fetched it meanwhile
+            return read_folder(cache, name="full", sha256=FULL_SHA256)
+        sources = {"tensorflow-datasets": _download, f"apt-get download {PACKAGE}": _from_apt}
+        return _keep(_fetch(sources), cache)
+
+
+def _keep(data: Data, cache: Path) -> Data:
+    """Write a copy that takes a tenth of a second to read. Without one, loading is slower."""
     with contextlib.suppress(OSError):
         write_folder(cache, data)
     return data
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Let one process at a time fetch the data, and remove what killed ones left in the folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / "lock")
+        lock.acquire()
+    except OSError:  # no cache on this machine
+        yield
+        return
+    try:
+        for stale in folder.glob(f"{PREPARED}*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        yield
+    finally:
+        lock.release()
 
 
 def _load_auto() -> Data:
@@ -173,8 +204,11 @@ def _download() -> Data:
     # Imported here because it takes seconds and only the first use needs it.
     from shared.fashion_mnist.fashion_mnist_dataset_builder import Builder
 
-    # Each process has its own folder, so that two first uses at the same time do not collide.
-    folder = cache_folder() / f"tensorflow_datasets.{os.getpid()}"
+    try:
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=PREPARED, dir=cache_folder()))
+    except OSError as error:
+        raise InputError(f"cannot write to {cache_folder()}: {error}") from None
     try:
         builder = Builder(data_dir=folder, file_format="array_record")
         builder.download_and_prepare()
@@ -190,7 +224,9 @@ def _download() -> Data:
         raise InputError(f"tensorflow-datasets failed: {error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # only the cache of IDX files is kept
-    return Data(*splits["train"], *splits["test"], name="full")
+    data = Data(*splits["train"], *splits["test"], name="full")
+    check_content(data, FULL_SHA256)
+    return data
 
 
 def _from_apt() -> Data:
@@ -215,8 +251,8 @@ def _run(command: list[str], folder: Path) -> None:
         raise InputError((error.stderr.strip() or str(error)).splitlines()[-1]) from None
 
 
-def _resize(images: np.ndarray, side: int) -> np.ndarray:
-    """Resize as torchvision's `Resize` does to an image: Pillow's bilinear filter."""
+def resize_images(images: np.ndarray, side: int) -> np.ndarray:
+    """Resize uint8 images as torchvision's `Resize` does to an image: Pillow's bilinear filter."""
     resized = [
         Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR) for image in images
     ]

@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import stat
 import tempfile
 from pathlib import Path
+from typing import BinaryIO
 
 UNFINISHED = ".unfinished"
 
@@ -32,6 +34,19 @@ def write_whole(path: Path, content: bytes) -> None:
             os.unlink(name)
         raise
     sync_folder(path.parent)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read it, without waiting for the other end of a pipe.
+
+    Raises:
+        OSError: it cannot be opened, or it is a pipe, a device or a folder.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError("it is not a regular file")
+    return open(descriptor, "rb")
 
 
 def sync_folder(folder: Path) -> None:

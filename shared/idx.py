@@ -8,16 +8,18 @@ Source: LeCun, Cortes and Burges, "The MNIST database of handwritten digits", fi
 """
 
 import dataclasses
-import gzip
 import hashlib
 import math
 import os
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from shared.checks import InputError
+from shared.files import open_regular, write_whole
+from shared.memory import check_room
 
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"  # of Fashion-MNIST's files
 # SHA-256 of the decompressed files, because the compressed files differ between mirrors.
@@ -28,6 +30,7 @@ FULL_SHA256 = {
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
 FILES = tuple(FULL_SHA256)
+CHUNK = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,13 +89,13 @@ def read_files(paths: dict[str, Path], *, name: str, sha256: dict[str, str] | No
     """Read four IDX files from the paths given, one for each of `FILES`."""
     arrays = []
     for file in FILES:
-        content = _read_file(paths[file])
-        if sha256 and hashlib.sha256(content).hexdigest() != sha256[file]:
+        content, shape = _read_file(paths[file], dimensions=3 if "images" in file else 1)
+        if sha256 and _sha256(content, shape) != sha256[file]:
             raise InputError(
                 f"{paths[file]} is not the file of Fashion-MNIST: its SHA-256 differs. "
                 "Get it again, or use --data FOLDER for data of your own"
             )
-        arrays.append(_parse(content, paths[file], dimensions=3 if "images" in file else 1))
+        arrays.append(np.frombuffer(content, np.uint8).reshape(shape))
     train_images, train_labels, test_images, test_labels = arrays
     for images, labels in ((train_images, train_labels), (test_images, test_labels)):
         if len(images) != len(labels):
@@ -112,32 +115,84 @@ def read_files(paths: dict[str, Path], *, name: str, sha256: dict[str, str] | No
     )
 
 
+def check_content(data: Data, sha256: dict[str, str]) -> None:
+    """Raise InputError unless the arrays are what the files with these SHA-256 hold."""
+    arrays = (data.train_images, data.train_labels, data.test_images, data.test_labels)
+    for file, array in zip(FILES, arrays, strict=True):
+        if _sha256(array.astype(np.uint8).tobytes(), array.shape) != sha256[file]:
+            raise InputError(f"what was prepared is not {file}: its SHA-256 differs")
+
+
 def write_folder(folder: Path, data: Data) -> None:
     """Write the four IDX files, uncompressed. A file appears complete or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays = (data.train_images, data.train_labels, data.test_images, data.test_labels)
     for file, array in zip(FILES, arrays, strict=True):
-        header = np.array([0x800 + array.ndim, *array.shape], ">u4").tobytes()
-        unfinished = folder / f"{file}.{os.getpid()}.unfinished"
-        unfinished.write_bytes(header + array.astype(np.uint8).tobytes())
-        unfinished.replace(folder / file)
+        write_whole(folder / file, _header(array.shape) + array.astype(np.uint8).tobytes())
 
 
-def _read_file(path: Path) -> bytes:
+def _header(shape: tuple[int, ...]) -> bytes:
+    return np.array([0x800 + len(shape), *shape], ">u4").tobytes()
+
+
+def _sha256(content: bytes, shape: tuple[int, ...]) -> str:
+    """Return the SHA-256 of a file with this content behind its header."""
+    digest = hashlib.sha256(_header(shape))
+    digest.update(content)
+    return digest.hexdigest()
+
+
+def _read_file(path: Path, dimensions: int) -> tuple[bytes, tuple[int, ...]]:
+    """Return the bytes of an IDX file behind its header, and the shape that the header gives.
+
+    No more is read than the header says, and one byte, however much the file holds or unfolds to.
+    """
+    size = 4 * (1 + dimensions)
     try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+        with open_regular(path) as file:
+            zipped = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            source = _Gunzip(file) if zipped else file
+            start = source.read(size)
+            header = np.frombuffer(start, ">u4") if len(start) == size else [0]
+            if header[0] != 0x800 + dimensions:
+                raise InputError(f"{path} is not an IDX file of {dimensions} dimensions")
+            shape = tuple(int(n) for n in header[1:])
+            expected = math.prod(shape)
+            check_room(expected, f"the images and labels of {path}")
+            content = source.read(expected + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"cannot read {path}: {error}") from None
+    if len(content) != expected or 0 in shape:
+        more = "more" if len(content) > expected else f"{len(content) + size}"
+        raise InputError(f"{path} says that its shape is {shape}, but it has {more} bytes")
+    return content, shape
 
 
-def _parse(content: bytes, path: Path, *, dimensions: int) -> np.ndarray:
-    """Return a uint8 array with that number of dimensions."""
-    size = 4 * (1 + dimensions)
-    header = np.frombuffer(content[:size], ">u4") if len(content) >= size else [0]
-    if header[0] != 0x800 + dimensions:
-        raise InputError(f"{path} is not an IDX file of {dimensions} dimensions")
-    shape = tuple(int(n) for n in header[1:])
-    if len(content) != size + math.prod(shape) or 0 in shape:
-        raise InputError(f"{path} says that its shape is {shape}, but it has {len(content)} bytes")
-    return np.frombuffer(content, np.uint8, offset=size).reshape(shape)
+class _Gunzip:
+    """Reads a gzipped file bit by bit. The module gzip takes minutes for many empty members."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.rest = file, b""
+        self.decoder, self.produced = zlib.decompressobj(31), 0
+
+    def read(self, n: int) -> bytes:
+        """Return the next n bytes, or fewer at the end of the file."""
+        parts = []
+        while n > 0:
+            if self.decoder.eof:  # of a member: another one may follow
+                self.rest = self.decoder.unused_data or self.file.read(CHUNK)
+                if not self.rest:
+                    break
+                if not self.produced:
+                    raise EOFError("it holds an empty gzip member")
+                self.decoder, self.produced = zlib.decompressobj(31), 0
+            data = self.rest or self.file.read(CHUNK)
+            if not data:
+                raise EOFError("it ends in the middle of a gzip member")
+            part = self.decoder.decompress(data, n)
+            self.rest = self.decoder.unconsumed_tail
+            self.produced += len(part)
+            n -= len(part)
+            parts.append(part)
+        return b"".join(parts)

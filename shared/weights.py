@@ -1,15 +1,15 @@
 """Weight files: safetensors with PyTorch's names and layout, whichever framework wrote them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import safetensors.numpy
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from shared.checks import InputError
-from shared.files import write_whole
+from shared.files import open_regular, write_whole
 
 NAMES = tuple(f"linear_{layer}.{kind}" for layer in (1, 2, 3) for kind in ("weight", "bias"))
 
@@ -34,16 +34,43 @@ def load_weights(path: Path) -> dict[str, np.ndarray]:
     if path.is_dir():
         raise InputError(f"{path} is a folder, not a weight file")
     try:
-        weights = safetensors.numpy.load_file(path)
+        open_regular(path).close()
+        with safe_open(path, "np") as file:
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+            _check_shapes(shapes)
+            weights = {name: file.get_tensor(name) for name in shapes}
     except FileNotFoundError:
         raise InputError(f"no weight file at {path}") from None
-    except (OSError, SafetensorError, KeyError, AttributeError) as error:
-        raise InputError(f"{path} is not a readable safetensors file: {error}") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except (OSError, SafetensorError, KeyError, AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is not a readable safetensors file: {printable(error)}") from None
     try:
         layer_sizes(weights)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     return weights
+
+
+LARGEST_SIDE = 1024  # of images, as for `--resize`
+
+
+def _check_shapes(shapes: Mapping[str, Sequence[int]]) -> None:
+    """Raise InputError if the arrays of a file are not those of this network, or too large."""
+    if set(shapes) != set(NAMES):
+        got = printable(", ".join(shapes))
+        raise InputError(f"expected the arrays {', '.join(NAMES)}; got {got}")
+    for name, shape in shapes.items():
+        if len(shape) > 2:
+            raise InputError(f"{name.split('.')[0]}: an array of {len(shape)} dimensions")
+    if list(shapes["linear_1.weight"])[-1:] > [LARGEST_SIDE**2]:
+        raise InputError(f"a network of {shapes['linear_1.weight'][-1]:,} inputs is too large")
+
+
+def printable(words: object) -> str:
+    """Return words from a file as one short line without control characters."""
+    line = "".join(c if c.isprintable() else "?" for c in str(words))
+    return line if len(line) <= 300 else f"{line[:300]}..."
 
 
 def layer_sizes(weights: Mapping[str, np.ndarray]) -> tuple[int, int, int, int]:
@@ -54,7 +81,7 @@ def layer_sizes(weights: Mapping[str, np.ndarray]) -> tuple[int, int, int, int]:
             finite, or of a shape that does not fit its neighbours.
     """
     if set(weights) != set(NAMES):
-        raise InputError(f"expected the arrays {', '.join(NAMES)}; got {', '.join(weights)}")
+        _check_shapes({name: array.shape for name, array in weights.items()})
     dtypes = {str(array.dtype) for array in weights.values()}
     if dtypes not in ({"float32"}, {"float64"}):
         raise InputError(f"expected all float32 or all float64, got {', '.join(sorted(dtypes))}")

@@ -15,10 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared import data
+from shared import data, idx
 from shared.checks import InputError
+from shared.config import Config
 from shared.data import load, to_arrays, to_inputs
+from shared.files import open_regular
 from shared.idx import FILES, FULL_SHA256, URL
+from shared.memory import check_run
 
 
 @pytest.fixture
@@ -342,7 +345,7 @@ def test_a_failing_apt_gives_its_reason(apt):
 def test_a_download_leaves_only_the_cache(mirror):
     # The folder that tensorflow-datasets worked in is gone.
     load("full")
-    assert [path.name for path in data.cache_folder().iterdir()] == ["idx"]
+    assert sorted(path.name for path in data.cache_folder().iterdir()) == ["idx", "lock"]
 
 
 @pytest.mark.parametrize("proxy", ["http://localhost:abc", "nonsense"])
@@ -359,3 +362,65 @@ def test_the_pinned_checksums_are_complete():
 
     assert set(Builder.url_infos) == {f"{URL}{file}.gz" for file in FILES}
     assert len(FULL_SHA256) == 4
+
+
+def test_no_more_is_read_than_a_file_says(small_folder, tmp_path, monkeypatch):
+    """A gzipped file that unfolds to 300 MB more than its header says is refused at once."""
+    folder = shutil.copytree(small_folder, tmp_path / "bomb")
+    name = FILES[1]
+    content = (folder / name).read_bytes()
+    (folder / name).unlink()
+    zipped = gzip.compress(content + bytes(300_000_000), compresslevel=9)
+    (folder / f"{name}.gz").write_bytes(zipped)
+    asked = []
+    real = idx._Gunzip.read
+    monkeypatch.setattr(idx._Gunzip, "read", lambda self, n: asked.append(n) or real(self, n))
+    with pytest.raises(InputError, match=r"shape is \(600,\), but it has more bytes"):
+        load(str(folder))
+    assert asked == [8, 601]
+
+
+def test_several_gzip_members_are_one_file_but_empty_ones_are_refused(small_folder, tmp_path):
+    folder = shutil.copytree(small_folder, tmp_path / "members")
+    name = FILES[1]
+    content = (folder / name).read_bytes()
+    (folder / name).unlink()
+    members = gzip.compress(content[:100]) + gzip.compress(content[100:])
+    (folder / f"{name}.gz").write_bytes(members)
+    assert len(load(str(folder)).train_labels) == 600
+    (folder / f"{name}.gz").write_bytes(gzip.compress(b"") * 100_000 + members)
+    started = time.monotonic()
+    with pytest.raises(InputError, match="empty gzip member"):
+        load(str(folder))
+    assert time.monotonic() - started < 1
+
+
+def test_sparse_files_and_pipes_are_not_read(small_folder, tmp_path):
+    folder = shutil.copytree(small_folder, tmp_path / "sparse")
+    with (folder / FILES[0]).open("r+b") as file:
+        file.truncate(2**40)  # a terabyte of nothing
+    with pytest.raises(InputError, match="but it has more bytes"):
+        load(str(folder))
+    (folder / FILES[0]).unlink()
+    os.mkfifo(folder / FILES[0])
+    with pytest.raises(InputError, match="no train-images"):
+        load(str(folder))
+    with pytest.raises(OSError, match="not a regular file"):
+        open_regular(folder / FILES[0])
+
+
+def test_what_does_not_fit_into_memory_is_refused_before(small_data, monkeypatch):
+    config = Config(hidden_1=1_000_000, hidden_2=1_000_000)
+    with pytest.raises(InputError, match=r"1,000,000 hidden units would need .* GiB"):
+        check_run(config, 60_000, 10_000, 28)
+    check_run(Config(), 600, 200, 28)
+    monkeypatch.setattr(data, "resize_images", pytest.fail)
+    with pytest.raises(InputError, match="12,240 images of 16384 x 16384 would need"):
+        load("sample", resize=16384)
+
+
+@pytest.mark.parametrize("value", ["relative", ""])
+def test_the_cache_is_never_in_the_working_directory(monkeypatch, value):
+    monkeypatch.setenv("XDG_CACHE_HOME", value)
+    monkeypatch.setenv("HOME", "")
+    assert data.cache_folder().is_absolute()

@@ -1,5 +1,6 @@
 """Weight files that one framework saves and the others read, and files that are refused."""
 
+import json
 import os
 import re
 from pathlib import Path
@@ -11,10 +12,11 @@ import pytest
 import safetensors.numpy
 import torch
 import torch.utils.checkpoint
+from safetensors.numpy import save_file
 
 from shared.checks import InputError
 from shared.randomness import initial_weights
-from shared.weights import layer_sizes, load_weights, save_weights
+from shared.weights import NAMES, layer_sizes, load_weights, save_weights
 from tests.adapters import ALL, JAX, NUMPY, TORCH, Adapter
 
 SIZES = (16, 7, 5, 3)  # all different, so that a missing transpose is an error
@@ -177,3 +179,40 @@ def test_weights_may_be_zero_but_not_nan():
     for bad in (np.nan, np.inf):
         with pytest.raises(InputError, match="not all finite"):
             layer_sizes(weights | {"linear_2.bias": np.full(3, bad, np.float32)})
+
+
+@pytest.mark.parametrize("shape", [(1,) * 65, (1,) * 10_000, (2**40, 1)], ids=len)
+def test_odd_shapes_are_one_line(shape, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    header = {
+        name: {"dtype": "F32", "shape": list(shape), "data_offsets": [0, 4]} for name in NAMES[:1]
+    }
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
+    with pytest.raises(InputError) as refused:
+        load_weights(path)
+    assert len(str(refused.value)) < 1000
+
+
+def test_names_in_a_file_are_not_printed_raw(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_file({"\x1b[31mred\nline" + "x" * 1000: np.zeros(1, np.float32)}, path)
+    with pytest.raises(InputError) as refused:
+        load_weights(path)
+    assert "?[31mred?line" in str(refused.value)
+    assert len(str(refused.value)) < 1000
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="not a regular file"):
+        load_weights(tmp_path / "pipe")
+
+
+def test_a_huge_network_is_refused_before_it_is_read(tmp_path):
+    weights = initial_weights(4, 2, 2, 2, seed=0) | {
+        "linear_1.weight": np.zeros((1, 1500 * 1500), np.float32)
+    }
+    save_file(weights, tmp_path / "huge")
+    with pytest.raises(InputError, match="2,250,000 inputs is too large"):
+        load_weights(tmp_path / "huge")

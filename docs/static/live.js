@@ -106,7 +106,8 @@ document.addEventListener("DOMContentLoaded", () => {
     count += 1;
     dropped.forEach((value, i) => (sum[i] += value));
     const mean = sum.map((value) => value / count);
-    distances.push(mean.reduce((d, value, i) => d + Math.abs(value - pixels[i]), 0) / mean.length);
+    const squares = mean.reduce((total, value, i) => total + (value - pixels[i]) ** 2, 0);
+    distances.push(Math.sqrt(squares / mean.length));
     paint(original, pixels);
     paint(masked, dropped, keepPixels);
     paint(averaged, mean);

@@ -48,12 +48,13 @@ def predict() -> str:
         "One pass with dropout on is a guess of a thinned network, so it should make the most "
         "errors. The mean of the probabilities of K passes gets better with K, and its loss minus "
         "that of infinitely many passes falls like 1/K. The rescaled network replaces the mean "
-        "over all masks in one pass. This is exact for the normalised geometric mean if there is "
-        "no hidden layer, and an approximation here. Wang and Manning (2013) find, on MNIST, from "
-        "most errors to fewest: 1 pass, no rescaling, 10 passes, rescaling, 100 passes, moment "
-        "matching. At a rate of 0.5, a rescaled sigmoid unit with an output below 1/2 should be "
-        "smaller than the mean over the masks (Baldi and Sadowski, 2013), because the sum of the "
-        "kept inputs is spread symmetrically around its mean."
+        "over all masks in one pass: all units are on, and not divided by 1 - p. This is exact "
+        "for the normalised geometric mean if there is no hidden layer, and an approximation "
+        "here. Wang and Manning (2013) find, on MNIST, from most errors to fewest: 1 pass, no "
+        "rescaling, 10 passes, rescaling, 100 passes, moment matching. At a rate of 0.5, a "
+        "rescaled sigmoid unit with an output below 1/2 should be smaller than the mean over the "
+        "masks (Baldi and Sadowski, 2013), because the sum of the kept inputs is spread "
+        "symmetrically around its mean."
     )
 
 

@@ -37,7 +37,7 @@ def predict() -> str:
     return (
         "A wider network learns the training images better: its training loss is lower. Its test "
         "accuracy should rise, but its test loss should rise, too, because it is too sure of "
-        "itself. Dropout should raise the training loss. It keeps n (1 - p) of n units in a pass, "
+        "itself. Dropout should raise the training loss. On average it keeps n (1 - p) of n units, "
         "so it should cost accuracy in narrow layers, and it should pay more the wider the layers "
         "are. It should lower the test loss."
     )

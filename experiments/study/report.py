@@ -197,9 +197,10 @@ measured in PyTorch and in JAX, and whether they agree. `python -m experiments l
 `python -m experiments NAME` makes a page anew, and `python -m experiments all` makes all of them.
 Training runs that [runs.jsonl](runs.jsonl) holds already are not repeated.
 
-A prediction is *true* or *false* if the intervals of both frameworks say so, else it is *open*.
-With five seeds, bootstrap intervals are too narrow, so a paired t-test at 5 % has to agree. Even
-so, a few of the many predictions are true or false by chance.
+A prediction is *true* or *false* if the intervals of both frameworks say so, or of the one that was
+used. Else it is *open*. A dash stands where nothing was predicted. With five seeds, bootstrap
+intervals are too narrow, so a paired t-test at 5 % has to agree. Even so, a few of the many
+predictions are true or false by chance.
 
 | exercise | question | predictions: true | false | open |
 |---|---|---|---|---|

@@ -5,6 +5,7 @@ import functools
 import importlib
 import json
 import math
+import multiprocessing
 import os
 import signal
 import sys
@@ -12,7 +13,6 @@ import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.metadata import version
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, cast
 
@@ -238,14 +238,23 @@ def run_all(store: Store, settings: Iterable[Setting], title: str, processes: in
         # After some runs, new processes are started, because JAX keeps all that it compiled.
         size = RUNS_PER_PROCESS * processes
         for some in (missing[i : i + size] for i in range(0, len(missing), size)):
-            with ProcessPoolExecutor(processes, get_context("spawn"), _set_up) as pool:
-                futures = {pool.submit(train, setting): setting for setting in some}
+            with ProcessPoolExecutor(
+                processes, multiprocessing.get_context("spawn"), _set_up
+            ) as pool:
+                # Processes that are started now never see Ctrl-C: this one stops them.
+                before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+                try:
+                    futures = {pool.submit(train, setting): setting for setting in some}
+                finally:
+                    signal.pthread_sigmask(signal.SIG_SETMASK, before)
                 try:
                     for future in as_completed(futures):
                         store.add(futures[future], future.result())
                         bar.update(futures[future].cost)
                 except BaseException:
                     pool.shutdown(wait=False, cancel_futures=True)
+                    for process in multiprocessing.active_children():
+                        process.kill()
                     raise
 
 
@@ -254,7 +263,6 @@ def _set_up() -> None:
 
     Two processes with two threads each would wait for one another.
     """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback
     os.environ["OMP_NUM_THREADS"] = "1"
     flags = "--xla_cpu_multi_thread_eigen=false"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()

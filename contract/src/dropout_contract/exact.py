@@ -35,7 +35,7 @@ def identity_at_zero(run: Run) -> None:
 
 @clause(WRONG)
 def threshold_is_the_rate(run: Run) -> None:
-    """Where the contract can choose the numbers drawn: it drops on one side of p, or of 1 - p."""
+    """Where the contract can choose the numbers drawn, they are compared with p, or with 1 - p."""
     # Each rate is decided by itself: a program may use u >= p for some rates, u < 1 - p, which is
     # as good, for others, and no uniform numbers at all for the rest.
     decided = False
