@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from shared.data import load
 from shared.folder import CHECKPOINT, PREVIOUS, RunFolder, read_checkpoint, write_checkpoint
 from shared.randomness import epoch_order, initial_weights
 from shared.records import TrainResult, epoch_record, make_header, read_log
+from tests import kill
 
 ROOT = Path(__file__).parents[1]
 EPOCHS = 8
@@ -300,3 +302,14 @@ def test_what_a_killed_process_left_is_swept(config, small_data):
     (config.out / ".weights.safetensors.abc.unfinished").write_bytes(b"half")
     train_and_save("torch", fake, config, small_data)
     assert not [p for p in os.listdir(config.out) if "unfinished" in p]
+
+
+def test_a_save_survives_a_kill_and_a_full_disk_at_each_kind_of_system_call(tmp_path):
+    # The first call of each kind. `python -m tests.kill` tries every one.
+    if not shutil.which("strace"):
+        if os.environ.get("REQUIRE_FULL_DATA"):
+            pytest.fail("no strace: apt-get install strace")
+        pytest.skip("no strace on this machine")
+    outcomes = kill.faults(tmp_path, most=1)
+    assert set(outcomes) == {"signal=SIGKILL", "error=ENOSPC", "error=EIO"}
+    assert min(outcomes.values()) >= 5
