@@ -241,13 +241,12 @@ def run_all(store: Store, settings: Iterable[Setting], title: str, processes: in
             with ProcessPoolExecutor(
                 processes, multiprocessing.get_context("spawn"), _set_up
             ) as pool:
-                # Processes that are started now never see Ctrl-C: this one stops them.
-                before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
                 try:
+                    # Processes that are started now never see Ctrl-C: this one stops them.
+                    stops = {signal.SIGINT, signal.SIGTERM}
+                    before = signal.pthread_sigmask(signal.SIG_BLOCK, stops)
                     futures = {pool.submit(train, setting): setting for setting in some}
-                finally:
                     signal.pthread_sigmask(signal.SIG_SETMASK, before)
-                try:
                     for future in as_completed(futures):
                         store.add(futures[future], future.result())
                         bar.update(futures[future].cost)
