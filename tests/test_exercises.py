@@ -171,7 +171,8 @@ def test_a_study_that_was_cut_off_goes_on(tmp_path: Path, monkeypatch):
 def test_ctrl_c_says_in_one_line_how_to_go_on(tmp_path: Path):
     # Whatever the process that runs the tests does with Ctrl-C, this one starts as in a shell.
     command = ["env", "--default-signal=INT", sys.executable, "-m", "experiments", "rates",
-               "--quick", "--framework", "torch", "--seeds", "200", "--processes", "1", "--out", str(tmp_path)]  # fmt: skip
+               "--quick", "--framework", "torch", "--seeds", "200", "--processes", "1",
+               "--out", str(tmp_path)]  # fmt: skip
     study = subprocess.Popen(
         command, cwd=ANSWERS.parents[1], stderr=subprocess.PIPE, text=True, start_new_session=True
     )
