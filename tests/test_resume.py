@@ -23,6 +23,7 @@ from shared.folder import CHECKPOINT, PREVIOUS, RunFolder, read_checkpoint, writ
 from shared.randomness import epoch_order, initial_weights
 from shared.records import TrainResult, epoch_record, make_header, read_log
 from tests import kill
+from tests.kill import result
 
 ROOT = Path(__file__).parents[1]
 EPOCHS = 8
@@ -47,15 +48,6 @@ def start(framework: str, out: Path, epochs: int, *flags: str) -> subprocess.Pop
     while process.poll() is None and not (log.exists() and log.read_text().count("\n") > epochs):
         time.sleep(0.005)
     return process
-
-
-def result(out: Path) -> tuple[bytes, list]:
-    """Return what a run left behind, without times and the name of the folder."""
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    lines[0]["config"].pop("out")
-    for line in lines[1:]:
-        line.pop("seconds")
-    return (out / "weights.safetensors").read_bytes(), lines
 
 
 @pytest.fixture(scope="module")
