@@ -18,12 +18,14 @@ from shared.checks import InputError
 from shared.config import EvaluateConfig, RunConfig
 from shared.data import load, resize_images, side_of, to_inputs
 from shared.folder import LOG, RunFolder, belong_together, read_header
+from shared.group import ALONE, Group, LostProcessError, check_same_settings, watch
 from shared.idx import Data
 from shared.memory import check_room, check_run
 from shared.records import (
     EPOCH_HEADER,
     DivergedError,
     EpochRecord,
+    Header,
     TrainResult,
     Weights,
     epoch_line,
@@ -77,6 +79,8 @@ def train_main(
     framework: str,
     train: Callable[..., TrainResult],
     choose_device: Callable[[str], Any],
+    join: Callable[[Any], contextlib.AbstractContextManager[Group]],
+    settings: type[RunConfig] = RunConfig,
 ) -> None:
     """Run the train command of a framework.
 
@@ -84,17 +88,25 @@ def train_main(
         framework: its name, torch or jax.
         train: `train` of that implementation.
         choose_device: raises InputError for a device that does not exist.
+        join: given the settings, joins the other processes that train the same network.
+        settings: the dataclass whose fields are the flags.
     """
     with one_line_errors():
-        config = parse(RunConfig, f"impls.{framework}.train", out=Path("runs") / framework)
-        choose_device(config.device)
-        data = load(config.data, resize=config.resize)
-        train_and_save(framework, train, config, data)
-        say(f"wrote {config.out}/log.jsonl and {config.out}/weights.safetensors")
+        config = parse(settings, f"impls.{framework}.train", out=Path("runs") / framework)
+        with join(config) as group, one_line_errors():
+            choose_device(config.device)
+            data = load(config.data, resize=config.resize)
+            train_and_save(framework, train, config, data, group)
+            if group.rank == 0:
+                say(f"wrote {config.out}/log.jsonl and {config.out}/weights.safetensors")
 
 
 def train_and_save(
-    framework: str, train: Callable[..., TrainResult], config: RunConfig, data: Data
+    framework: str,
+    train: Callable[..., TrainResult],
+    config: RunConfig,
+    data: Data,
+    group: Group = ALONE,
 ) -> TrainResult:
     """Train, print and log every epoch, and write the log and the weights into config.out.
 
@@ -105,6 +117,7 @@ def train_and_save(
         train: `train` of that implementation.
         config: the settings.
         data: what to train on.
+        group: the processes that train the network. Only process 0 prints and writes.
 
     Returns:
         What `train` returned.
@@ -115,9 +128,12 @@ def train_and_save(
     side = data.train_images.shape[1]
     check_run(config, len(data.train_images), len(data.test_images), side)
     header = make_header(framework, PACKAGES[framework], config, data)
+    check_same_settings(group, header)
+    if group.rank > 0:
+        return _follow(train, config, data, group)
     with (
         stop_on_signals(),
-        RunFolder(config, header) as folder,
+        _open_folder(config, header, group) as folder,
         tqdm(total=config.epochs, unit="epoch", disable=None) as bar,  # None: only on a terminal
     ):
         if folder.finished:
@@ -136,9 +152,10 @@ def train_and_save(
             bar.update()
 
         try:
-            result = train(config, data, on_epoch, start=folder.start)
+            with watch(group):
+                result = train(config, data, on_epoch, start=folder.start)
             folder.finish(result.weights)
-        except DivergedError as error:
+        except (DivergedError, LostProcessError) as error:
             print(f"error: {error}. {folder.place}", file=sys.stderr)
             raise SystemExit(1) from None
         except Stopped as stopped:
@@ -148,6 +165,38 @@ def train_and_save(
     if note := slow_epochs_note(result.history):
         say(note)
     return result
+
+
+@contextlib.contextmanager
+def _open_folder(config: RunConfig, header: Header, group: Group) -> Iterator[RunFolder]:
+    """Open the folder of a run, and tell the other processes where the run stands."""
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(RunFolder(config, header))
+        except InputError as error:
+            group.gather(error)
+            raise
+        group.gather(folder.finished or folder.start)
+        yield folder
+
+
+def _follow(
+    train: Callable[..., TrainResult], config: RunConfig, data: Data, group: Group
+) -> TrainResult:
+    """Train as process 0 does, and leave it to process 0 to print and to write."""
+    try:
+        with stop_on_signals(), watch(group):
+            start = group.gather(None)[0]  # see _open_folder
+            if isinstance(start, InputError):
+                raise SystemExit(2)
+            return train(config, data, start=start)
+    except DivergedError:
+        raise SystemExit(1) from None
+    except LostProcessError as error:  # perhaps process 0
+        print(f"error: {error}. --resume goes on from the last checkpoint", file=sys.stderr)
+        raise SystemExit(1) from None
+    except Stopped as stopped:
+        raise SystemExit(128 + stopped.signal) from None
 
 
 class Stopped(BaseException):  # not an Exception, so that nobody catches it by accident

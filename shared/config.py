@@ -96,6 +96,25 @@ class RunConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True)
+class ParallelConfig(RunConfig):
+    """Train the multilayer perceptron with dropout on Fashion-MNIST.
+
+    The defaults are the settings of the article.
+    """
+
+    processes: int = 1
+    """Processes that share each batch. More than one are started on this machine."""
+    devices: int = 1
+    """Devices of each process that share its part. On a CPU they are simulated."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("processes", "devices"):
+            if not 1 <= getattr(self, name) <= 1024:
+                raise InputError(f"{name} must be in 1 ... 1024, got {getattr(self, name)}")
+
+
+@dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
     """Score a weight file on the test images, whichever framework wrote it."""
 

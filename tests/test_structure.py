@@ -16,6 +16,7 @@ TWINS = {
     "noise": FRAMEWORKS,
     "mlp": FRAMEWORKS,
     "evaluate": FRAMEWORKS,
+    "parallel": ("torch", "jax"),
     "train": ("torch", "jax"),
     "runtime": ("torch", "jax"),
 }

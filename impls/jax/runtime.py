@@ -40,7 +40,7 @@ def choose_device(name: str) -> jax.Device:
         InputError: there is no such device.
     """
     try:
-        return jax.devices(None if name == "auto" else name)[0]
+        return jax.local_devices(backend=None if name == "auto" else name)[0]
     except RuntimeError as error:
         raise InputError(f"no device {name!r}: {str(error).splitlines()[0]}") from None
 

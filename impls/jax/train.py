@@ -16,9 +16,10 @@ from jaxtyping import Float, Int
 
 from impls.jax.evaluate import Labels, count_correct, cross_entropy, evaluate
 from impls.jax.mlp import MLP, Inputs, Masks
+from impls.jax.parallel import distribute, join
 from impls.jax.runtime import choose_device, compiled_code_on_disk, runtime
 from shared.cli import train_main
-from shared.config import Config
+from shared.config import Config, ParallelConfig
 from shared.data import Data, load, to_arrays
 from shared.randomness import epoch_order
 from shared.records import EpochRecord, OnEpoch, TrainResult, check_finite, epoch_record
@@ -29,7 +30,7 @@ Results = tuple[Float[Array, "*steps"], Int[Array, "*steps"]]
 SGD = optax.inject_hyperparams(optax.sgd)(learning_rate=0.0)
 
 
-def make_optimizer(model: MLP, lr: float) -> nnx.Optimizer:
+def make_optimizer(model: nnx.Module, lr: float) -> nnx.Optimizer:
     """Return stochastic gradient descent, without momentum or weight decay."""
     optimizer = nnx.Optimizer(model, SGD, wrt=nnx.Param)
     optimizer.opt_state.hyperparams["learning_rate"][...] = lr
@@ -37,7 +38,7 @@ def make_optimizer(model: MLP, lr: float) -> nnx.Optimizer:
 
 
 def train_step(
-    model: MLP,
+    model: nnx.Module,
     optimizer: nnx.Optimizer,
     images: Inputs,
     labels: Labels,
@@ -59,7 +60,7 @@ def train_step(
     """
 
     # DIFF gradient: JAX differentiates functions, so the forward pass is written as one.
-    def loss_and_logits(model: MLP) -> tuple[Array, Array]:
+    def loss_and_logits(model: nnx.Module) -> tuple[Array, Array]:
         logits = model(images, key=key, keep=keep)
         return cross_entropy(logits, labels), logits
 
@@ -70,7 +71,7 @@ def train_step(
 
 @nnx.jit(static_argnames="batch_size")  # DIFF loop: compiled for each new shape or p
 def train_epoch(
-    model: MLP,
+    model: nnx.Module,
     optimizer: nnx.Optimizer,
     images: Inputs,
     labels: Labels,
@@ -140,7 +141,8 @@ def train(
         n, inputs = images.shape
         sizes = (inputs, config.hidden_1, config.hidden_2, 10)
         model = MLP(*sizes, config.p1, config.p2, seed=config.seed, dtype=config.dtype)
-        optimizer = make_optimizer(model, config.lr)
+        network = distribute(model)  # the model itself, or one whose batches are shared
+        optimizer = make_optimizer(network, config.lr)
         key = jax.random.key(config.seed)
         history: list[EpochRecord] = []
         if start:
@@ -151,7 +153,7 @@ def train(
             started = time.perf_counter()
             order = jnp.asarray(epoch_order(n, seed=config.seed, epoch=epoch))
             results = train_epoch(
-                model, optimizer, images, labels, order, key, steps, config.batch_size
+                network, optimizer, images, labels, order, key, steps, config.batch_size
             )
             losses, correct = (np.asarray(result) for result in results)  # waits for the device
             seconds = time.perf_counter() - started
@@ -168,7 +170,7 @@ def train(
 def main() -> None:
     """Read the command line, train, print a line per epoch, write the log and the weights."""
     with compiled_code_on_disk():  # DIFF loop: compiled code is kept, it took seconds
-        train_main("jax", train, choose_device)
+        train_main("jax", train, choose_device, join, ParallelConfig)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ import time
 
 import torch
 from jaxtyping import Float, Int
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from impls.torch.evaluate import Labels, count_correct, cross_entropy, evaluate
 from impls.torch.mlp import MLP, Inputs, Masks
+from impls.torch.parallel import distribute, join
 from impls.torch.runtime import choose_device, runtime
 from shared.cli import train_main
 from shared.config import Config
@@ -22,13 +23,13 @@ from shared.records import EpochRecord, OnEpoch, TrainResult, check_finite, epoc
 Results = tuple[Float[Tensor, "*steps"], Int[Tensor, "*steps"]]
 
 
-def make_optimizer(model: MLP, lr: float) -> torch.optim.SGD:
+def make_optimizer(model: nn.Module, lr: float) -> torch.optim.SGD:
     """Return stochastic gradient descent, without momentum or weight decay."""
     return torch.optim.SGD(model.parameters(), lr=lr)
 
 
 def train_step(
-    model: MLP,
+    model: nn.Module,
     optimizer: torch.optim.Optimizer,
     images: Inputs,
     labels: Labels,
@@ -59,7 +60,7 @@ def train_step(
 
 
 def train_epoch(
-    model: MLP,
+    model: nn.Module,
     optimizer: torch.optim.Optimizer,
     images: Inputs,
     labels: Labels,
@@ -125,7 +126,8 @@ def train(
         sizes = (inputs, config.hidden_1, config.hidden_2, 10)
         model = MLP(*sizes, config.p1, config.p2, seed=config.seed, dtype=config.dtype)
         model.to(device)  # DIFF device: given to each tensor and module
-        optimizer = make_optimizer(model, config.lr)
+        network = distribute(model)  # the model itself, or one whose batches are shared
+        optimizer = make_optimizer(network, config.lr)
         history: list[EpochRecord] = []
         if start:
             model.set_weights(start.weights)
@@ -135,7 +137,7 @@ def train(
             started = time.perf_counter()
             order = torch.as_tensor(epoch_order(n, seed=config.seed, epoch=epoch), device=device)
             results = train_epoch(
-                model, optimizer, images, labels, order, config.seed, steps, config.batch_size
+                network, optimizer, images, labels, order, config.seed, steps, config.batch_size
             )
             losses, correct = (result.cpu().numpy() for result in results)  # waits for the device
             seconds = time.perf_counter() - started
@@ -151,7 +153,7 @@ def train(
 
 def main() -> None:
     """Read the command line, train, print a line per epoch, write the log and the weights."""
-    train_main("torch", train, choose_device)
+    train_main("torch", train, choose_device, join)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,149 @@
+"""Several devices train one network, each on its part of every batch, in JAX and Flax.
+
+python -m impls.jax.train --processes 2
+
+This is data parallelism, explained in impls/torch/parallel.py. The difference: here we only say
+that the rows of a batch are divided among the devices. The compiler divides the computation, draws
+on each device its part of the masks, and adds the communication. The devices may belong to one
+process or to several.
+"""
+
+import contextlib
+import os
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax import Array
+from jax.experimental.multihost_utils import process_allgather
+from jax.lax import with_sharding_constraint
+from jax.sharding import AxisType, PartitionSpec
+
+from impls.jax.mlp import MLP, Inputs, Logits, Masks
+from impls.jax.runtime import choose_device
+from shared.checks import InputError
+from shared.config import ParallelConfig
+from shared.group import ALONE, TIMEOUT, Group, deadline
+from shared.launch import check_free, free_address, launch, leave, quiet
+
+# The first axis of an array is divided among the devices, which lie along the mesh axis "devices".
+ROWS = PartitionSpec("devices")
+
+
+class ParallelMLP(nnx.Module):
+    """The network, for a batch that the devices share."""
+
+    def __init__(self, model: MLP) -> None:
+        self.model = model
+
+    def __call__(self, x: Inputs, *, key: Array | None = None, keep: Masks | None = None) -> Logits:
+        """Compute the logits, one row per example.
+
+        Args:
+            x: inputs of the whole batch.
+            key: in training, the source of both masks.
+            keep: in training, two masks for the whole batch to use instead of drawing them.
+        """
+        # Parts are of the same size, but for the last ones, which may be smaller or empty.
+        x = with_sharding_constraint(x, ROWS)
+        # DIFF randomness: a number depends only on the key and its place in the mask, so a device
+        # draws its rows alone.
+        logits = self.model(x, key=key, keep=keep)
+        return with_sharding_constraint(logits, ROWS)
+
+
+def distribute(model: MLP) -> nnx.Module:
+    """Return the network to train: `model` itself, unless several devices share each batch.
+
+    Args:
+        model: the network. Training what is returned changes its weights.
+    """
+    return model if jax.sharding.get_abstract_mesh().empty else ParallelMLP(model)
+
+
+def gather(value: Any) -> list[Any]:
+    """Return what every process passed to this function, in the order of the processes."""
+    data = np.frombuffer(pickle.dumps(value), np.uint8)
+    sizes = process_allgather(np.int32(len(data)))  # arrays of one shape, so the sizes go first
+    padded = np.zeros(sizes.max(), np.uint8)
+    padded[: len(data)] = data
+    return [pickle.loads(row.tobytes()) for row in process_allgather(padded)]
+
+
+@contextlib.contextmanager
+def join(config: ParallelConfig) -> Iterator[Group]:
+    """Join the other processes of the run, if there are any, as long as the context lasts.
+
+    Args:
+        config: settings, for the device.
+
+    Yields:
+        The group of processes.
+
+    Raises:
+        InputError: the others cannot be reached, or there is no device for this process.
+    """
+    # DIFF device: JAX has no torchrun. The first process starts the others, and tells each by these
+    # variables which it is. On several machines, set the first two of them by hand.
+    rank, address = os.environ.get("JAX_PROCESS_ID"), os.environ.get("JAX_COORDINATOR_ADDRESS", "")
+    if config.processes > 1 and rank is None:
+        address = address or free_address()
+        devices = np.arange(config.processes * config.devices).reshape(config.processes, -1)
+        variables = [
+            {
+                "JAX_PROCESS_ID": str(number),
+                "JAX_COORDINATOR_ADDRESS": address,
+                "JAX_COORDINATOR_BIND_ADDRESS": address,
+                "JAX_LOCAL_DEVICE_IDS": ",".join(map(str, ours)),
+                "TF_CPP_MIN_LOG_LEVEL": "3",  # XLA's own words about processes that are gone
+            }
+            for number, ours in enumerate(devices)
+        ]
+        raise SystemExit(launch(variables))
+    if config.devices > 1:
+        jax.config.update("jax_num_cpu_devices", config.devices)
+    if config.processes == 1:
+        with _mesh(config):
+            yield ALONE
+        return
+    jax.config.update("jax_enable_preemption_service", False)  # it would wait for SIGTERM itself
+    try:
+        if rank == "0":
+            check_free(address)
+        with deadline(address):
+            jax.distributed.initialize(
+                address, config.processes, int(rank or 0), initialization_timeout=2 * TIMEOUT
+            )
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"cannot join the other processes: {reason}") from None
+    try:
+        with _mesh(config):
+            with quiet():  # gloo prints that it makes its connections
+                gather(None)
+            yield Group(jax.process_index(), jax.process_count(), gather)
+    except BaseException as error:
+        # At once: JAX would first wait for the others, and they may be waiting for us. But if all
+        # leave, process 0 comes last, because JAX aborts those that lose it.
+        leave(error, after=0.5 if rank == "0" else 0)
+    jax.distributed.shutdown()
+
+
+@contextlib.contextmanager
+def _mesh(config: ParallelConfig) -> Iterator[None]:
+    """Divide what `ROWS` says among all devices of all processes, if they are more than one."""
+    platform = choose_device(config.device).platform
+    count = config.processes * config.devices
+    if count == 1:
+        yield
+        return
+    devices = jax.devices(platform)
+    if len(devices) < count:
+        raise InputError(f"there are only {len(devices)} devices of the kind {platform}")
+    types = (AxisType.Auto,)  # the compiler finds out what else is to be divided
+    mesh = jax.make_mesh((count,), tuple(ROWS), axis_types=types, devices=devices[:count])
+    with jax.set_mesh(mesh):
+        yield
