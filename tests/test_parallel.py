@@ -1,0 +1,297 @@
+"""Several processes and devices train the same network as one. The table: experiments.parallel."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+import torch.distributed as dist
+
+import experiments.parallel
+from experiments.parallel import FILES, LAYOUTS, Layout, Run, compare, equal, run
+from impls.torch.mlp import MLP
+from impls.torch.parallel import distribute
+from impls.torch.train import make_optimizer, train_step
+from shared import group as shared_group
+from shared import idx, launch
+from shared.checks import InputError
+from shared.config import Config
+from shared.data import Data, load
+from shared.folder import CHECKPOINT, read_checkpoint, write_checkpoint
+from shared.group import ALONE, Group, LostProcessError, check_same_settings, deadline, watch
+from shared.launch import check_free
+from shared.records import TrainResult, Weights, make_header, read_log
+from shared.weights import load_weights
+from tests.adapters import JAX, TORCH, Adapter
+
+ROOT = Path(__file__).parents[1]
+# 400 images: parts of 66 and 67 images, and a last step of 1 image, so that some have none.
+STEPS = 4  # in an epoch
+SETTINGS: dict[str, Any] = {
+    "batch_size": 133, "hidden_1": 40, "hidden_2": 24, "lr": 0.1, "dtype": "float64"
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """400 images of the sample, as a folder of four IDX files."""
+    sample = load("sample")
+    path = tmp_path_factory.mktemp("parallel") / "data"
+    data = Data(
+        sample.train_images[:400], sample.train_labels[:400],
+        sample.test_images[:100], sample.test_labels[:100], name="400",
+    )  # fmt: skip
+    idx.write_folder(path, data)
+    return path
+
+
+def flags(config: Config) -> list[str]:
+    pairs = [
+        ("--" + name.replace("_", "-"), str(getattr(config, name)))
+        for name in (*SETTINGS, "epochs", "data")
+    ]
+    return [word for pair in pairs for word in pair]
+
+
+def train_alone(adapter: Adapter, config: Config, monkeypatch) -> tuple[Run, list[Weights]]:
+    """Return what one process leaves behind, and the weights after each epoch."""
+    losses, weights = [], []
+    real = adapter.train.train_epoch
+
+    def kept(*args):
+        results = real(*args)
+        losses.append(np.asarray(results[0]))
+        return results
+
+    with monkeypatch.context() as patch:
+        patch.setattr(adapter.train, "train_epoch", kept)
+        result = adapter.train.train(
+            config, on_epoch=lambda record, get_weights: weights.append(get_weights())
+        )
+    return Run([np.concatenate(losses)], result.weights, result.history, FILES), weights
+
+
+def test_what_one_process_began_two_of_two_devices_finish(folder, tmp_path, monkeypatch):
+    config = Config(**SETTINGS, epochs=5, data=str(folder))
+    alone, weights = train_alone(JAX, config, monkeypatch)
+    (tmp_path / "run").mkdir()
+    header = make_header("jax", ("jax",), config, load(config.data))
+    checkpoint = TrainResult(alone.history[:2], weights[1])
+    write_checkpoint(tmp_path / "run" / CHECKPOINT, checkpoint, header)
+    ours = run(Layout("jax", 2, 2), tmp_path, *flags(config), "--resume")
+    assert [len(losses) for losses in ours.losses] == 2 * [3 * STEPS]
+    difference = compare(ours, alone._replace(losses=[alone.losses[0][2 * STEPS :]]))
+    assert equal(difference), difference
+
+
+def start(layout: Layout, path: Path, *words: str) -> tuple[subprocess.Popen, list[int]]:
+    """Start a run, and return when its log holds two epochs, with the ids of its processes."""
+    command = [*layout.command(path / "losses"), *words, "--out", str(path / "run")]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    log, ranks = path / "run" / "log.jsonl", {}
+    while process.poll() is None and not (log.exists() and log.read_text().count("\n") > 2):
+        if len(ranks) < layout.processes and log.exists():
+            for child in psutil.Process(process.pid).children(recursive=True):
+                ranks[int(child.environ()["RANK"])] = child.pid
+        time.sleep(0.005)
+    return process, [ranks[rank] for rank in sorted(ranks)]
+
+
+def test_one_of_two_processes_is_killed_and_one_goes_on(folder, tmp_path, monkeypatch):
+    config = Config(**SETTINGS, epochs=60, data=str(folder))
+    alone, weights = train_alone(TORCH, config, monkeypatch)
+    process, ids = start(Layout("torch", 2), tmp_path, *flags(config))
+    assert process.returncode is None, process.communicate()
+    os.kill(ids[1], signal.SIGKILL)
+    killed = time.monotonic()
+    output, error = process.communicate(timeout=60)
+    assert time.monotonic() - killed < 15
+    assert process.returncode == 1
+    # torchrun stops process 0 if that has not noticed before.
+    assert "error: process 0 of 2 has lost another one: connection" in error or "stopped." in error
+    assert "The last checkpoint is that of epoch" in error
+    assert "--resume goes on from there" in error
+    assert output.count("epoch  train loss") == 1  # only process 0 prints
+    assert not any(map(psutil.pid_exists, ids))
+
+    there, _ = read_checkpoint(tmp_path / "run" / CHECKPOINT)
+    done = len(there.history)
+    assert 2 <= done < config.epochs
+    ours = Run(alone.losses, there.weights, there.history, FILES)
+    until_then = alone._replace(weights=weights[done - 1], history=alone.history[:done])
+    assert equal(compare(ours, until_then)), compare(ours, until_then)
+
+    words = [*flags(config), "--resume", "--out", str(tmp_path / "run")]
+    monkeypatch.setattr(sys, "argv", ["train", *words])
+    TORCH.train.main()
+    final = load_weights(tmp_path / "run" / "weights.safetensors")
+    ours = Run(alone.losses, final, read_log(tmp_path / "run" / "log.jsonl")[1], FILES)
+    assert equal(compare(ours, alone)), compare(ours, alone)
+
+
+# What follows needs no process of its own.
+
+
+@pytest.fixture
+def group_of_one():
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("p1", [0.0, 0.2, 1.0])
+@pytest.mark.parametrize("keep", [False, True])
+def test_masks_are_those_of_a_network_that_nobody_shares(group_of_one, p1: float, keep: bool):
+    x, labels = torch.rand(7, 6, dtype=torch.float64), torch.arange(7) % 3
+    masks = (torch.rand(7, 5) > 0.3, torch.rand(7, 4) > 0.3) if keep else None
+    weights = []
+    for wrap in (lambda model: model, distribute):
+        model = MLP(6, 5, 4, 3, 0.2 if keep else p1, 0.5, dtype="float64")
+        network = wrap(model)
+        optimizer = make_optimizer(network, 0.5)
+        generator = torch.Generator().manual_seed(3)
+        for _ in range(3):
+            train_step(network, optimizer, x, labels, generator=generator, keep=masks)
+        weights.append(model.get_weights())
+    for name, array in weights[0].items():
+        np.testing.assert_array_equal(array, weights[1][name])
+
+
+def header(**settings) -> dict:
+    data = load("sample")
+    return make_header("torch", ("torch",), Config(**settings), data)
+
+
+def seen_by(rank: int, *headers: dict) -> Group:
+    """Make a group, as one of its processes sees it, that has these settings."""
+    settings = [h["config"] | {"data": h["data"], "images": h["images"]} for h in headers]
+    for one in settings:
+        del one["out"]
+    return Group(rank, len(headers), lambda value: settings)
+
+
+def test_other_settings_are_named_by_process_0():
+    ours, theirs = header(), header(lr=0.1, out=Path("elsewhere"))
+    check_same_settings(ALONE, ours)
+    check_same_settings(seen_by(0, ours, header(out=Path("elsewhere"))), ours)
+    with pytest.raises(InputError, match=r"process 1 of 2 .*: lr is 0.1 there and 0.5 in proc"):
+        check_same_settings(seen_by(0, ours, theirs), ours)
+    with pytest.raises(SystemExit, match="2"):
+        check_same_settings(seen_by(1, ours, theirs), theirs)
+
+
+def test_a_lost_process_is_told_from_other_errors():
+    two = seen_by(1, header(), header())
+    message = "Gloo all-reduce failed: [pair.cc:547] Connection closed by peer [127.0.0.1]:1"
+    for error in (RuntimeError(message), ValueError(message)):
+        with (
+            pytest.raises(LostProcessError, match=r"^process 1 of 2 .*: connection closed$"),
+            watch(two),
+        ):
+            raise error
+        with pytest.raises(type(error), match="Gloo"), watch(ALONE):
+            raise error
+    with pytest.raises(RuntimeError, match=r"^mat1"), watch(two):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+
+CHILD = """
+import os, signal, sys, time
+word = sys.argv[1 + int(os.environ["NUMBER"])]
+if word == "wait": time.sleep(60)
+if word == "die": os.kill(os.getpid(), signal.SIGKILL)
+sys.exit(int(word))
+"""
+
+
+@pytest.mark.parametrize(
+    ("children", "status", "message"),
+    [
+        (["0", "0"], 0, ""),
+        (["wait", "3"], 3, ""),
+        (["wait", "die"], 1, "error: process 1 of 2 was killed by SIGKILL, so the others stop"),
+        (["die", "wait"], 1, "error: process 0 of 2 was killed by SIGKILL, so the others stop"),
+    ],
+)
+def test_processes_that_were_started_end_together(children, status, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-c", CHILD, *children])
+    monkeypatch.setattr(launch, "GRACE", 0.1)
+    started = time.monotonic()
+    assert launch.launch([{"NUMBER": str(number)} for number in range(2)]) == status
+    assert time.monotonic() - started < 10
+    assert message in capsys.readouterr().err
+    assert not psutil.Process().children()
+
+
+def test_a_port_in_use():
+    with socket.create_server(("", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ValueError, match=f"{address}: .*in use"):
+            check_free(address)
+    check_free(address)
+
+
+def test_the_others_do_not_come(monkeypatch, capsys):
+    ended = []
+    monkeypatch.setattr(shared_group, "TIMEOUT", 0.01)
+    monkeypatch.setattr(os, "_exit", ended.append)
+    with deadline("127.0.0.1:1"):
+        time.sleep(0.2)
+    assert ended == [2]
+    assert capsys.readouterr().err.startswith("error: the other processes did not come to 127.0.0")
+    monkeypatch.setattr(shared_group, "TIMEOUT", 0.2)
+    with deadline("127.0.0.1:1"):
+        pass
+    time.sleep(0.4)
+    assert ended == [2]
+
+
+ONE = Run(
+    [np.zeros(3)], {"a": np.zeros(2), "b": np.zeros(2)},
+    [{"epoch": 1, "train_loss": 1.0, "train_accuracy": 0.5, "test_loss": 1.0,
+      "test_accuracy": 0.5, "seconds": 1.0}], FILES,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({}, True),
+        ({"losses": [np.zeros(3), np.array([0, 9e-13, 0])]}, True),
+        ({"losses": [np.zeros(3), np.array([0, -2e-12, 0])]}, False),
+        ({"weights": {"a": np.zeros(2), "b": np.array([0, -2e-10])}}, False),
+        ({"history": [ONE.history[0] | {"seconds": 9.0}]}, True),
+        ({"history": [ONE.history[0] | {"test_loss": 1 - 2e-12}]}, False),
+        ({"files": [*FILES, "log-1.jsonl"]}, False),
+    ],
+)
+def test_the_verdict(changes: dict, same: bool, monkeypatch, capsys):
+    runs = {Layout("torch", 1): ONE, Layout("torch", 2): ONE._replace(**changes)}
+    monkeypatch.setattr(experiments.parallel, "LAYOUTS", tuple(runs))
+    monkeypatch.setattr(experiments.parallel, "run", lambda layout, *rest: runs[layout])
+    monkeypatch.setattr(sys, "argv", ["parallel", "--batch-sizes", "7"])
+    status = 0
+    try:
+        experiments.parallel.main()
+    except SystemExit as stop:
+        status = stop.code
+    assert status == (0 if same else 1)
+    assert ("NOT THE SAME" in capsys.readouterr().out) is not same
+
+
+def test_the_table_has_one_two_and_four_processes_and_devices():
+    assert {(one.framework, one.processes) for one in LAYOUTS} == {
+        (framework, n) for framework in ("torch", "jax") for n in (1, 2, 4)
+    }
+    assert {one.devices for one in LAYOUTS if one.framework == "jax"} == {1, 2, 4}
