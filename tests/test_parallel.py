@@ -1,6 +1,7 @@
 """Several processes and devices train the same network as one. The table: experiments.parallel."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -9,14 +10,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import psutil
 import pytest
 import torch
 import torch.distributed as dist
+from jax.sharding import AbstractMesh, AxisType
 
 import experiments.parallel
 from experiments.parallel import FILES, LAYOUTS, Layout, Run, compare, equal, run
+from impls.jax import parallel as jax_parallel
 from impls.torch.mlp import MLP
 from impls.torch.parallel import distribute
 from impls.torch.train import make_optimizer, train_step
@@ -166,6 +171,18 @@ def test_masks_are_those_of_a_network_that_nobody_shares(group_of_one, p1: float
         weights.append(model.get_weights())
     for name, array in weights[0].items():
         np.testing.assert_array_equal(array, weights[1][name])
+
+
+def test_rows_are_divided_among_devices_before_and_after_the_network():
+    mesh = AbstractMesh((2,), tuple(jax_parallel.ROWS), axis_types=(AxisType.Auto,))
+    network = JAX.mlp.MLP(6, 5, 4, 3)
+    assert jax_parallel.distribute(network) is network
+    with jax.sharding.use_abstract_mesh(mesh):
+        network = jax_parallel.distribute(network)
+        x = jnp.zeros((4, 6))
+        text = str(jax.make_jaxpr(lambda x: network(x, key=jax.random.key(0)))(x))
+    assert re.findall(r"(f32\[.*\]) = sharding_constraint", text) == ["f32[4,6]", "f32[4,3]"]
+    assert text.count("spec=P('devices',)") == 2
 
 
 def header(**settings) -> dict:
