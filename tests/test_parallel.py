@@ -20,6 +20,7 @@ import torch.distributed as dist
 from jax.sharding import AbstractMesh, AxisType
 
 import experiments.parallel
+import experiments.parallel_mistakes
 from experiments.parallel import FILES, LAYOUTS, Layout, Run, compare, equal, run
 from impls.jax import parallel as jax_parallel
 from impls.torch.mlp import MLP
@@ -186,30 +187,30 @@ def test_rows_are_divided_among_devices_before_and_after_the_network():
 
 
 def header(**settings) -> dict:
-    data = load("sample")
-    return make_header("torch", ("torch",), Config(**settings), data)
+    return make_header("torch", ("torch",), Config(**settings), load("sample"))
 
 
-def seen_by(rank: int, *headers: dict) -> Group:
-    """Make a group, as one of its processes sees it, that has these settings."""
-    settings = [h["config"] | {"data": h["data"], "images": h["images"]} for h in headers]
-    for one in settings:
-        del one["out"]
-    return Group(rank, len(headers), lambda value: settings)
+def of_two(rank: int, **others) -> Group:
+    """Make a group of two, as one of them sees it. `others` are the settings of process 1."""
+    return Group(rank, 2, lambda value: [value, value | others])
 
 
 def test_other_settings_are_named_by_process_0():
-    ours, theirs = header(), header(lr=0.1, out=Path("elsewhere"))
-    check_same_settings(ALONE, ours)
-    check_same_settings(seen_by(0, ours, header(out=Path("elsewhere"))), ours)
+    check_same_settings(ALONE, header())
+    check_same_settings(of_two(0), header())
     with pytest.raises(InputError, match=r"process 1 of 2 .*: lr is 0.1 there and 0.5 in proc"):
-        check_same_settings(seen_by(0, ours, theirs), ours)
+        check_same_settings(of_two(0, lr=0.1), header())
     with pytest.raises(SystemExit, match="2"):
-        check_same_settings(seen_by(1, ours, theirs), theirs)
+        check_same_settings(of_two(1, lr=0.1), header())
+    sent = []
+    for folder in ("here", "there"):  # only process 0 writes
+        group = Group(0, 1, lambda value: sent.append(value) or [value])
+        check_same_settings(group, header(out=Path(folder)))
+    assert sent[0] == sent[1]
 
 
 def test_a_lost_process_is_told_from_other_errors():
-    two = seen_by(1, header(), header())
+    two = of_two(1)
     message = "Gloo all-reduce failed: [pair.cc:547] Connection closed by peer [127.0.0.1]:1"
     for error in (RuntimeError(message), ValueError(message)):
         with (
@@ -272,6 +273,34 @@ def test_the_others_do_not_come(monkeypatch, capsys):
         pass
     time.sleep(0.4)
     assert ended == [2]
+
+
+def test_mistakes(folder, monkeypatch, capsys):
+    words = ("--data", folder, "--epochs", 1, "--batch-size", 133, "--draws", 40)
+    monkeypatch.setattr(sys, "argv", ["parallel_mistakes", *map(str, words)])
+    experiments.parallel_mistakes.main()
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    found = {(line[0], int(line[1])): line[2:] for line in lines[2:10]}
+    for count in (2, 4):
+        assert found["right", count] == ["1.00", "1.00", "1.00", "0.0e+00"]
+        for way in ("alike", "own", "means"):
+            assert float(found[way, count][-1]) > 1e-4
+    # The last step has 1 image. One of 2 processes takes its loss, and both divide by 2.
+    assert found["means", 2][1:3] == ["0.50", "1.01"]
+
+
+def test_masks_of_mistakes():
+    config = Config(hidden_1=20, hidden_2=30)
+    alike, own, right = (
+        experiments.parallel_mistakes.draw(way, config, 8, 4, 5)
+        for way in ("alike", "own", "right")
+    )
+    one = experiments.parallel_mistakes.draw("right", config, 8, 1, 5)
+    for layer in range(2):
+        assert len({tuple(map(tuple, part.tolist())) for part in alike[layer].split(2)}) == 1
+        for masks in (own, right):
+            assert len({tuple(map(tuple, part.tolist())) for part in masks[layer].split(2)}) == 4
+        assert torch.equal(right[layer], one[layer])
 
 
 ONE = Run(

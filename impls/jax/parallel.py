@@ -115,7 +115,11 @@ def join(config: ParallelConfig) -> Iterator[Group]:
             check_free(address)
         with deadline(address):
             jax.distributed.initialize(
-                address, config.processes, int(rank or 0), initialization_timeout=2 * TIMEOUT
+                address,
+                config.processes,
+                int(rank or 0),
+                initialization_timeout=2 * TIMEOUT,
+                shutdown_timeout_seconds=TIMEOUT,
             )
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
