@@ -132,7 +132,7 @@ def join(config: ParallelConfig) -> Iterator[Group]:
     except BaseException as error:
         # At once: JAX would first wait for the others, and they may be waiting for us. But if all
         # leave, process 0 comes last, because JAX aborts those that lose it.
-        leave(error, after=0.5 if rank == "0" else 0)
+        leave(error, after=1 if rank == "0" else 0)
     jax.distributed.shutdown()
 
 
