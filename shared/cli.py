@@ -24,6 +24,7 @@ from shared.records import (
     EPOCH_HEADER,
     DivergedError,
     EpochRecord,
+    Machine,
     TrainResult,
     Weights,
     epoch_line,
@@ -76,25 +77,29 @@ def one_line_errors() -> Iterator[None]:
 def train_main(
     framework: str,
     train: Callable[..., TrainResult],
-    choose_device: Callable[[str], Any],
+    describe: Callable[[str], Machine],
 ) -> None:
     """Run the train command of a framework.
 
     Args:
         framework: its name, torch or jax.
         train: `train` of that implementation.
-        choose_device: raises InputError for a device that does not exist.
+        describe: `describe` of its runtime. Raises InputError for a device that does not exist.
     """
     with one_line_errors():
         config = parse(RunConfig, f"impls.{framework}.train", out=Path("runs") / framework)
-        choose_device(config.device)
+        machine = describe(config.device)
         data = load(config.data, resize=config.resize)
-        train_and_save(framework, train, config, data)
+        train_and_save(framework, train, config, data, machine)
         say(f"wrote {config.out}/log.jsonl and {config.out}/weights.safetensors")
 
 
 def train_and_save(
-    framework: str, train: Callable[..., TrainResult], config: RunConfig, data: Data
+    framework: str,
+    train: Callable[..., TrainResult],
+    config: RunConfig,
+    data: Data,
+    machine: Machine,
 ) -> TrainResult:
     """Train, print and log every epoch, and write the log and the weights into config.out.
 
@@ -105,6 +110,7 @@ def train_and_save(
         train: `train` of that implementation.
         config: the settings.
         data: what to train on.
+        machine: what to train with, for the log.
 
     Returns:
         What `train` returned.
@@ -114,7 +120,7 @@ def train_and_save(
     """
     side = data.train_images.shape[1]
     check_run(config, len(data.train_images), len(data.test_images), side)
-    header = make_header(framework, PACKAGES[framework], config, data)
+    header = make_header(framework, PACKAGES[framework], config, data, machine)
     with (
         stop_on_signals(),
         RunFolder(config, header) as folder,

@@ -10,6 +10,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from shared.checks import InputError
 from shared.config import Config
 from shared.data import cache_folder
+from shared.records import Machine, processor
 
 PRECISION = {"highest": "highest", "high": "high", "medium": "default"}  # JAX's names
 
@@ -43,6 +44,20 @@ def choose_device(name: str) -> jax.Device:
         return jax.devices(None if name == "auto" else name)[0]
     except RuntimeError as error:
         raise InputError(f"no device {name!r}: {str(error).splitlines()[0]}") from None
+
+
+def describe(name: str) -> Machine:
+    """Return what a run on the device of that name computes on, for its log.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    device = choose_device(name)
+    # XLA takes all cores that the process may use.
+    cores = (
+        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    )
+    return {"processor": processor(), "device": device.device_kind, "threads": len(cores)}
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from impls.torch.evaluate import Labels, count_correct, cross_entropy, evaluate
 from impls.torch.mlp import MLP, Inputs, Masks
-from impls.torch.runtime import choose_device, runtime
+from impls.torch.runtime import describe, runtime
 from shared.cli import train_main
 from shared.config import Config
 from shared.data import Data, load, to_arrays
@@ -151,7 +151,7 @@ def train(
 
 def main() -> None:
     """Read the command line, train, print a line per epoch, write the log and the weights."""
-    train_main("torch", train, choose_device)
+    train_main("torch", train, describe)
 
 
 if __name__ == "__main__":
