@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -76,6 +77,11 @@ class Answer(http.server.BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):  # the client is gone
             self.server.answers.get(name, whole)(self, self.server.files[name])
 
+    def goes_on(self, pause):
+        """Wait, and return whether to send more: not after the test, and not for ever."""
+        stopped = self.server.stopped.wait(pause)
+        return not stopped and time.monotonic() < self.server.started + 5
+
     def start(self, length):
         self.send_response(200)
         if length is not None:
@@ -96,45 +102,45 @@ def whole(answer, content):
 
 
 def silent(answer, content):
-    answer.server.stopped.wait()
+    answer.goes_on(5)
 
 
 def stalls(answer, content):
     answer.start(len(content))
     answer.send(content[:1000])
-    answer.server.stopped.wait()
+    answer.goes_on(5)
 
 
 def drips(answer, content):
     answer.start(len(content))
     for i in range(len(content)):
         answer.send(content[i : i + 1])
-        if answer.server.stopped.wait(0.02):
+        if not answer.goes_on(0.02):
             break
 
 
 def drips_headers(answer, content):
     answer.send(b"HTTP/1.0 200 OK\r\n")
-    while not answer.server.stopped.wait(0.02):
+    while answer.goes_on(0.02):
         answer.send(b"X")
 
 
 def never_ends(answer, content):
     answer.start(None)
-    while not answer.server.stopped.is_set():
+    while answer.goes_on(0):
         answer.send(bytes(2**16))
 
 
 def never_ends_and_says_so(answer, content):
     answer.start(10**15)
-    while not answer.server.stopped.is_set():
+    while answer.goes_on(0):
         answer.send(bytes(2**16))
 
 
 def goes_on_after_the_end(answer, content):
     answer.start(len(content))
     answer.send(content[:-1] + b"!")
-    while not answer.server.stopped.is_set():
+    while answer.goes_on(0):
         answer.send(bytes(2**16))
 
 
@@ -156,7 +162,7 @@ class Mirror(http.server.ThreadingHTTPServer):
         self.answers: dict[str, Callable] = {}
         self.requests: Counter[str] = Counter()
         self.sent = 0  # bytes of bodies
-        self.stopped = threading.Event()
+        self.started, self.stopped = time.monotonic(), threading.Event()
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
 
@@ -198,8 +204,9 @@ def test_auto_falls_back_with_a_notice_no_one_can_miss(nowhere, capsys):
     assert data.FOLDER_VARIABLE in notice
 
 
-@pytest.mark.parametrize("proxy", ["http://localhost:abc", "nonsense"])
+@pytest.mark.parametrize("proxy", ["http://localhost:abc", "nonsense", "http://.x:1"])
 def test_a_broken_proxy_is_one_more_reason_for_the_sample(nowhere, monkeypatch, capsys, proxy):
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it remembers the proxies
     monkeypatch.setenv("http_proxy", proxy)
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
@@ -417,14 +424,17 @@ def test_one_process_prepares_and_the_others_read(mirror):
     assert in_cache() == ["idx", "lock"]
 
 
-def test_what_a_killed_process_wrote_is_swept(mirror):
+def test_what_a_killed_process_wrote_is_removed(mirror):
+    cache = data.cache_folder()
     for folder in ("idx", "downloads"):
-        (data.cache_folder() / folder).mkdir(parents=True)
-        (data.cache_folder() / folder / f".{FILES[0]}.abc.unfinished").touch()
-    (data.cache_folder() / f"{fetch.WORK}abc" / "folder").mkdir(parents=True)
-    load("full")
-    assert in_cache() == ["idx", "lock"]
-    assert sorted(p.name for p in (data.cache_folder() / "idx").iterdir()) == sorted(FILES)
+        (cache / folder).mkdir(parents=True)
+        (cache / folder / f".{FILES[0]}.abc.unfinished").touch()
+    (cache / f"{fetch.WORK}abc" / "folder").mkdir(parents=True)
+    mirror.answers[f"{FILES[-1]}.gz"] = fails
+    with pytest.raises(InputError):
+        load("full")
+    assert [path for path in cache.rglob("*") if path.is_file()] == [cache / "lock"]
+    assert in_cache() == ["downloads", "idx", "lock"]
 
 
 def test_the_builder_downloads_by_itself(mirror, monkeypatch, tmp_path):
