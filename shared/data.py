@@ -109,7 +109,7 @@ def _load_full() -> Data:
     1. The folder that the variable FASHION_MNIST_DIR names.
     2. This user's cache. The first use of 3, 4 or 5 leaves a copy there.
     3. Debian's package, if it is installed.
-    4. A download through tensorflow-datasets.
+    4. A download, which tensorflow-datasets prepares.
     5. Debian's package, fetched with `apt-get download`, which needs no root and installs nothing.
     """
     if named := os.environ.get(FOLDER_VARIABLE):
