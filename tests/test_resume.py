@@ -22,8 +22,8 @@ from shared.data import load
 from shared.folder import CHECKPOINT, PREVIOUS, RunFolder, read_checkpoint, write_checkpoint
 from shared.randomness import epoch_order, initial_weights
 from shared.records import TrainResult, epoch_record, make_header, read_log
-from tests import kill
-from tests.kill import result
+from tests.reliability import faults
+from tests.reliability.kills import result
 from tests.test_records import MACHINE
 
 ROOT = Path(__file__).parents[1]
@@ -307,12 +307,31 @@ def test_what_a_killed_process_left_is_swept(config, small_data):
     assert not [p for p in os.listdir(config.out) if "unfinished" in p]
 
 
-def test_a_save_survives_a_kill_and_a_full_disk_at_each_kind_of_system_call(tmp_path):
-    # The first call of each kind. `python -m tests.kill` tries every one.
+@pytest.fixture
+def strace():
     if not shutil.which("strace"):
         if os.environ.get("REQUIRE_FULL_DATA"):
             pytest.fail("no strace: apt-get install strace")
         pytest.skip("no strace on this machine")
-    outcomes = kill.faults(tmp_path, most=1)
+
+
+@pytest.mark.usefixtures("strace")
+def test_a_save_survives_a_kill_and_a_full_disk_at_each_kind_of_system_call(tmp_path):
+    # The first call of each kind. `python -m tests.reliability` tries every one.
+    outcomes = faults.system_calls(tmp_path, most=1)
     assert set(outcomes) == {"signal=SIGKILL", "error=ENOSPC", "error=EIO"}
     assert min(outcomes.values()) >= 5
+
+
+@pytest.mark.usefixtures("strace")
+def test_a_save_survives_a_loss_of_power(tmp_path):
+    assert set(faults.power_losses(tmp_path)) == {"a whole checkpoint"}
+    # Where nothing is synced, the simulation must lose something.
+    (tmp_path / "before" / CHECKPOINT).unlink()
+    lost = faults.power_losses(tmp_path, synced=False)
+    assert lost["FAILED: no checkpoint"]
+    assert lost["FAILED: a save had ended, and was lost"]
+
+
+def test_a_short_write_leaves_the_checkpoint_before(tmp_path):
+    assert set(faults.short_writes(tmp_path, step=2000)) == {"refused"}

@@ -1,8 +1,10 @@
 """The device and the precision of a run, and the cache of compiled code, in JAX."""
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
@@ -13,6 +15,8 @@ from shared.data import cache_folder
 from shared.records import Machine, processor
 
 PRECISION = {"highest": "highest", "high": "high", "medium": "default"}  # JAX's names
+MOST_NETWORKS = 16  # whose compiled code is kept in memory
+_networks: set[Config] = set()
 
 
 @contextlib.contextmanager
@@ -26,12 +30,25 @@ def runtime(config: Config) -> Iterator[jax.Device]:
         InputError: there is no such device.
     """
     device = choose_device(config.device)
+    _forget_old_code(config)
     with (
         jax.default_device(device),
         jax.enable_x64(config.dtype == "float64"),  # DIFF float64: off unless it is switched on
         jax.default_matmul_precision(PRECISION[config.precision]),  # DIFF precision: in this block
     ):
         yield device
+
+
+def _forget_old_code(config: Config) -> None:
+    """Forget compiled code once there is that of many networks.
+
+    JAX keeps all that it compiles: 30 MB and 300 memory maps for each network, dropout rates
+    included. Linux ends a process that needs more than 65,530 maps.
+    """
+    _networks.add(dataclasses.replace(config, lr=0, seed=0, epochs=1, out=Path()))
+    if len(_networks) > MOST_NETWORKS:
+        jax.clear_caches()
+        _networks.clear()
 
 
 def choose_device(name: str) -> jax.Device:
