@@ -40,15 +40,16 @@ def runtime(config: Config) -> Iterator[jax.Device]:
 
 
 def _forget_old_code(config: Config) -> None:
-    """Forget compiled code once there is that of many networks.
+    """Forget compiled code if there is that of many other networks.
 
     JAX keeps all that it compiles: 30 MB and 300 memory maps for each network, dropout rates
     included. Linux ends a process that needs more than 65,530 maps.
     """
-    _networks.add(dataclasses.replace(config, lr=0, seed=0, epochs=1, out=Path()))
-    if len(_networks) > MOST_NETWORKS:
+    network = dataclasses.replace(config, lr=0, seed=0, epochs=1, out=Path())
+    if network not in _networks and len(_networks) >= MOST_NETWORKS:
         jax.clear_caches()
         _networks.clear()
+    _networks.add(network)
 
 
 def choose_device(name: str) -> jax.Device:

@@ -12,6 +12,7 @@ from tests.reliability.kills import ROOT, result
 
 TRAIN = ["--data", "sample", "--epochs", "3"]
 
+
 def run(framework: str, out: Path, flags: list[str], prefix: list[str]) -> None:
     """Train in a process of its own."""
     command = [sys.executable, "-m", f"impls.{framework}.train", *TRAIN, "--out", str(out), *flags]
