@@ -15,6 +15,7 @@ import torch
 from benchmarks.programs import Setting
 from benchmarks.timing import Spread
 from shared.data import load
+from shared.records import processor
 
 matplotlib.use("Agg")  # draw into files, without a screen
 
@@ -43,20 +44,12 @@ def machine(setting: Setting) -> dict[str, str]:
             continue
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "device": torch.cuda.get_device_name() if setting.device == "cuda" else _processor(),
+        "device": torch.cuda.get_device_name() if setting.device == "cuda" else processor(),
         "threads": f"{torch.get_num_threads()} (PyTorch), {os.cpu_count()} (machine)",
         "versions": ", ".join(versions),
         "data": load(setting.data).summary,
         "precision": setting.precision,
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(": ")[1] for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration, IndexError):
-        return platform.processor() or platform.machine()
 
 
 def title(about: dict[str, str]) -> str:

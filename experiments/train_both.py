@@ -112,8 +112,8 @@ def main() -> None:
     """Train both, and print what happened."""
     with one_line_errors():
         config = parse(BothConfig, "experiments.train_both")
-        impls.torch.runtime.choose_device(config.device)
-        impls.jax.runtime.choose_device(config.device)
+        describe = {"torch": impls.torch.runtime.describe, "jax": impls.jax.runtime.describe}
+        machines = {name: of(config.device) for name, of in describe.items()}
         data = load(config.data, resize=config.resize)
         histories, runs = {}, {}
         with impls.jax.runtime.compiled_code_on_disk():
@@ -122,7 +122,9 @@ def main() -> None:
                 ("jax", impls.jax.train.train),
             ):
                 settings = dataclasses.replace(config, out=config.out / name)
-                histories[name] = train_and_save(name, train, settings, data).history
+                histories[name] = train_and_save(
+                    name, train, settings, data, machines[name]
+                ).history
                 runs[name] = read_run(settings.out)
         print(summary(runs, config, data), end="")
         try:

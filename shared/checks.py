@@ -3,6 +3,11 @@
 import numbers
 from typing import Any, Literal, get_args
 
+import numpy as np
+
+FLOATING = ("float16", "bfloat16", "float32", "float64")
+LARGEST_FLOAT16 = 65504
+
 
 class InputError(ValueError):
     """A flag, a file or a device cannot be used. The commands print it and exit with status 2."""
@@ -20,7 +25,8 @@ def check_probability(p: Any, name: str = "p") -> None:
         ValueError: `p` is NaN or lies outside [0, 1].
     """
     # Not an assert: `python -O` removes those.
-    if isinstance(p, bool) or not isinstance(p, numbers.Real):
+    # np.timedelta64 counts as a real number in Python.
+    if isinstance(p, (bool, np.timedelta64)) or not isinstance(p, numbers.Real):
         traced = "Tracer" in type(p).__name__
         static = ". Under jax.jit, pass it as a constant: static_argnames" if traced else ""
         raise TypeError(f"{name} must be a real number, got {type(p).__name__}{static}")
@@ -28,10 +34,40 @@ def check_probability(p: Any, name: str = "p") -> None:
         raise ValueError(f"{name} must be in [0, 1], got {p}")
 
 
-def check_floating(is_floating: bool, dtype: Any) -> None:
-    """Raise TypeError unless `is_floating`: integers cannot hold x / (1 - p)."""
-    if not is_floating:
-        raise TypeError(f"dropout needs a real floating-point x, got {dtype}")
+def check_array(x: Any, array: Any) -> None:
+    """Check that `x` is an array of the framework, and that its dtype can hold x / (1 - p).
+
+    Args:
+        x: what to check.
+        array: the class of the framework's arrays.
+
+    Raises:
+        TypeError: `x` is of another class or another dtype, or it is sparse, nested or masked.
+    """
+    if not isinstance(x, array):
+        name = array.__name__.split(".")[-1]
+        raise TypeError(f"x must be of the class {name}, got {type(x).__name__}")
+    dtype = getattr(x.dtype, "name", str(x.dtype)).removeprefix("torch.")
+    if dtype not in FLOATING:
+        raise TypeError(f"x must be {', '.join(FLOATING[:3])} or {FLOATING[3]}, got {dtype}")
+    masked = hasattr(x, "mask") or hasattr(x, "get_mask")
+    if masked or getattr(x, "is_sparse", False) or getattr(x, "is_nested", False):
+        raise TypeError("x must be an ordinary dense array: not sparse, nested or masked")
+
+
+def check_keep(x: Any, keep: Any, p: Any) -> None:
+    """Check that a mask and a rate fit `x`.
+
+    Raises:
+        TypeError: `p` is not a real number.
+        ValueError: `p` is not in [0, 1], the mask has another shape than `x`, or `x` is float16
+            and cannot hold 1 / (1 - p).
+    """
+    check_probability(p)
+    if keep.shape != x.shape:
+        raise ValueError(f"the mask has the shape {tuple(keep.shape)}, but x has {tuple(x.shape)}")
+    if 0 < (1 - float(p)) * LARGEST_FLOAT16 < 1 and str(x.dtype) in ("float16", "torch.float16"):
+        raise ValueError(f"float16 cannot hold 1 / (1 - p), got p = {p}")
 
 
 # The kinds of multiplicative noise of impls/<framework>/noise.py.

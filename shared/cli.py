@@ -26,6 +26,7 @@ from shared.records import (
     DivergedError,
     EpochRecord,
     Header,
+    Machine,
     TrainResult,
     Weights,
     epoch_line,
@@ -78,7 +79,7 @@ def one_line_errors() -> Iterator[None]:
 def train_main(
     framework: str,
     train: Callable[..., TrainResult],
-    choose_device: Callable[[str], Any],
+    describe: Callable[[str], Machine],
     join: Callable[[Any], contextlib.AbstractContextManager[Group]],
     settings: type[RunConfig] = RunConfig,
 ) -> None:
@@ -87,16 +88,16 @@ def train_main(
     Args:
         framework: its name, torch or jax.
         train: `train` of that implementation.
-        choose_device: raises InputError for a device that does not exist.
+        describe: `describe` of its runtime. Raises InputError for a device that does not exist.
         join: given the settings, joins the other processes that train the same network.
         settings: the dataclass whose fields are the flags.
     """
     with one_line_errors():
         config = parse(settings, f"impls.{framework}.train", out=Path("runs") / framework)
         with join(config) as group, one_line_errors():
-            choose_device(config.device)
+            machine = describe(config.device)
             data = load(config.data, resize=config.resize)
-            train_and_save(framework, train, config, data, group)
+            train_and_save(framework, train, config, data, machine, group)
             if group.rank == 0:
                 say(f"wrote {config.out}/log.jsonl and {config.out}/weights.safetensors")
 
@@ -106,6 +107,7 @@ def train_and_save(
     train: Callable[..., TrainResult],
     config: RunConfig,
     data: Data,
+    machine: Machine,
     group: Group = ALONE,
 ) -> TrainResult:
     """Train, print and log every epoch, and write the log and the weights into config.out.
@@ -117,6 +119,7 @@ def train_and_save(
         train: `train` of that implementation.
         config: the settings.
         data: what to train on.
+        machine: what to train with, for the log.
         group: the processes that train the network. Only process 0 prints and writes.
 
     Returns:
@@ -127,7 +130,7 @@ def train_and_save(
     """
     side = data.train_images.shape[1]
     check_run(config, len(data.train_images), len(data.test_images), side)
-    header = make_header(framework, PACKAGES[framework], config, data)
+    header = make_header(framework, PACKAGES[framework], config, data, machine)
     check_same_settings(group, header)
     if group.rank > 0:
         return _follow(train, config, data, group)

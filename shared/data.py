@@ -6,15 +6,12 @@ Learning Algorithms", arXiv:1708.07747, 2017.
 
 import contextlib
 import dataclasses
-import http.client
 import math
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +19,14 @@ from filelock import FileLock
 from PIL import Image
 
 from shared.checks import InputError
-from shared.idx import FILES, FULL_SHA256, URL, Data, check_content, read_folder, write_folder
+from shared.fetch import DOWNLOADS, PACKAGE, PACKAGE_FOLDER, WORK, fetch
+from shared.files import sweep
+from shared.idx import FULL_SHA256, Data, read_folder, write_folder
 from shared.memory import check_room
 
 SAMPLE = Path(__file__).parent / "sample"
-PACKAGE = "dataset-fashion-mnist"  # Debian's package, which installs the four files here:
-PACKAGE_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-PREPARED = "tensorflow_datasets."  # how folders are called that tensorflow-datasets works in
 FOLDER_VARIABLE = "FASHION_MNIST_DIR"
+IDX = "idx"  # the folder of the copy in the cache
 
 
 def load(name: str = "auto", *, resize: int | None = None) -> Data:
@@ -112,47 +109,65 @@ def _load_full() -> Data:
     1. The folder that the variable FASHION_MNIST_DIR names.
     2. This user's cache. The first use of 3, 4 or 5 leaves a copy there.
     3. Debian's package, if it is installed.
-    4. A download through tensorflow-datasets.
+    4. A download, which tensorflow-datasets prepares.
     5. Debian's package, fetched with `apt-get download`, which needs no root and installs nothing.
     """
-    if folder := os.environ.get(FOLDER_VARIABLE):
+    if named := os.environ.get(FOLDER_VARIABLE):
         try:
-            return read_folder(Path(folder), name="full", sha256=FULL_SHA256)
+            return read_folder(Path(named), name="full", sha256=FULL_SHA256)
         except InputError as error:
-            raise InputError(f"{FOLDER_VARIABLE} is {folder}: {error}") from None
-    cache = cache_folder() / "idx"
-    with contextlib.suppress(InputError):  # not there yet, or damaged: fetched again below
-        return read_folder(cache, name="full", sha256=FULL_SHA256)
-    if PACKAGE_FOLDER.exists():
-        return _keep(read_folder(PACKAGE_FOLDER, name="full", sha256=FULL_SHA256), cache)
-    with _one_at_a_time(cache.parent):
-        with contextlib.suppress(InputError):  # another process has fetched it meanwhile
-            return read_folder(cache, name="full", sha256=FULL_SHA256)
-        sources = {"tensorflow-datasets": _download, f"apt-get download {PACKAGE}": _from_apt}
-        return _keep(_fetch(sources), cache)
+            raise InputError(f"{FOLDER_VARIABLE} is {named}: {error}") from None
+    cache = cache_folder()
+    with contextlib.suppress(InputError):  # not there yet, or damaged: made again below
+        return read_folder(cache / IDX, name="full", sha256=FULL_SHA256)
+    with _one_at_a_time(cache) as folder:
+        with contextlib.suppress(InputError):  # another process has made it meanwhile
+            return read_folder(cache / IDX, name="full", sha256=FULL_SHA256)
+        if PACKAGE_FOLDER.exists():
+            data = read_folder(PACKAGE_FOLDER, name="full", sha256=FULL_SHA256)
+            _keep(data, cache)
+        else:
+            data, source = fetch(folder)
+            where = f"kept in {cache}" if _keep(data, cache) else f"cannot be kept in {cache}"
+            print(f"Fashion-MNIST: fetched with {source}, {where}", file=sys.stderr)
+        return data
 
 
-def _keep(data: Data, cache: Path) -> Data:
-    """Write a copy that takes a tenth of a second to read. Without one, loading is slower."""
-    with contextlib.suppress(OSError):
-        write_folder(cache, data)
-    return data
+def _keep(data: Data, cache: Path) -> bool:
+    """Write a copy that takes a tenth of a second to read, and return whether that succeeded."""
+    try:
+        write_folder(cache / IDX, data)
+    except OSError:
+        return False
+    shutil.rmtree(cache / DOWNLOADS, ignore_errors=True)
+    return True
 
 
 @contextlib.contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Let one process at a time fetch the data, and remove what killed ones left in the folder."""
+def _one_at_a_time(cache: Path) -> Iterator[Path]:
+    """Let one process at a time make the copy, and remove what killed ones left in the cache.
+
+    Yields:
+        The folder to work in: the cache, or a temporary one if the cache cannot be written.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / "lock")
+        cache.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(cache / "lock")
         lock.acquire()
-    except OSError:  # no cache on this machine
-        yield
+    except OSError as error:
+        try:
+            temporary = tempfile.TemporaryDirectory()
+        except OSError:
+            raise InputError(f"cannot write to {cache}: {error}") from None
+        with temporary:
+            yield Path(temporary.name)
         return
     try:
-        for stale in folder.glob(f"{PREPARED}*"):
+        for stale in cache.glob(f"{WORK}*"):
             shutil.rmtree(stale, ignore_errors=True)
-        yield
+        sweep(cache / IDX)
+        sweep(cache / DOWNLOADS)
+        yield cache
     finally:
         lock.release()
 
@@ -176,79 +191,6 @@ def _load_auto() -> Data:
             file=sys.stderr,
         )
         return sample
-
-
-def _fetch(sources: dict[str, Callable[[], Data]]) -> Data:
-    """Return what the first source gives that works, and say in one line which one it was."""
-    reasons = []
-    for name, fetch in sources.items():
-        try:
-            data = fetch()
-        except InputError as error:
-            reasons.append(f"{name}: {error}")
-        else:
-            print(f"Fashion-MNIST: fetched with {name}, kept in {cache_folder()}", file=sys.stderr)
-            return data
-    raise InputError("; ".join(reasons))
-
-
-def _download() -> Data:
-    """Have tensorflow-datasets download, verify and prepare the data, and read the result."""
-    # tensorflow-datasets tries again for minutes. This request shows in seconds whether the server
-    # can be reached.
-    request = urllib.request.Request(f"{URL}{FILES[-1]}.gz", method="HEAD")
-    try:
-        urllib.request.urlopen(request, timeout=10).close()
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise InputError(f"cannot reach {URL}: {error}") from None
-    # Imported here because it takes seconds and only the first use needs it.
-    from shared.fashion_mnist.fashion_mnist_dataset_builder import Builder
-
-    try:
-        cache_folder().mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=PREPARED, dir=cache_folder()))
-    except OSError as error:
-        raise InputError(f"cannot write to {cache_folder()}: {error}") from None
-    try:
-        builder = Builder(data_dir=folder, file_format="array_record")
-        builder.download_and_prepare()
-        splits = {}
-        for split in ("train", "test"):
-            source = builder.as_data_source(split)
-            examples = source.__getitems__(range(len(source)))
-            splits[split] = (
-                np.stack([example["image"][:, :, 0] for example in examples]),
-                np.array([example["label"] for example in examples], np.int64),
-            )
-    except Exception as error:  # the errors of tensorflow-datasets have no common base class
-        raise InputError(f"tensorflow-datasets failed: {error}") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)  # only the cache of IDX files is kept
-    data = Data(*splits["train"], *splits["test"], name="full")
-    check_content(data, FULL_SHA256)
-    return data
-
-
-def _from_apt() -> Data:
-    """Fetch Debian's package into a temporary folder, unpack it there and read its files."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        _run(["apt-get", "download", PACKAGE], folder)
-        for package in folder.glob("*.deb"):
-            _run(["dpkg-deb", "--extract", str(package), "."], folder)
-        unpacked = folder / PACKAGE_FOLDER.relative_to("/")
-        return read_folder(unpacked, name="full", sha256=FULL_SHA256)
-
-
-def _run(command: list[str], folder: Path) -> None:
-    try:
-        subprocess.run(command, cwd=folder, timeout=300, check=True, capture_output=True, text=True)
-    except FileNotFoundError:
-        raise InputError(f"there is no {command[0]} on this machine") from None
-    except subprocess.TimeoutExpired:
-        raise InputError(f"{command[0]} took more than 5 minutes") from None
-    except subprocess.CalledProcessError as error:
-        raise InputError((error.stderr.strip() or str(error)).splitlines()[-1]) from None
 
 
 def resize_images(images: np.ndarray, side: int) -> np.ndarray:

@@ -156,6 +156,12 @@ class RunFolder:
                 reasons.append(str(error))
                 continue
             self._check(header, name)
+            if header.get("machine") != self.header["machine"]:
+                print(
+                    f"note: the run began on {header.get('machine')} and goes on on "
+                    f"{self.header['machine']}, where sums may be rounded differently",
+                    file=sys.stderr,
+                )
             if reasons:
                 print(f"note: {reasons[0]}. Going on from {name} instead", file=sys.stderr)
             return checkpoint

@@ -18,6 +18,14 @@ from shared.config import Config
 from shared.idx import Data
 
 
+class Machine(TypedDict):
+    """What a run computes on. Another machine, or other threads, may round sums differently."""
+
+    processor: str
+    device: str  # cpu, or the name of the GPU
+    threads: int  # that the framework computes with on the processor
+
+
 class Header(TypedDict):
     """The first line of a log."""
 
@@ -26,6 +34,7 @@ class Header(TypedDict):
     versions: dict[str, str]  # of Python, NumPy and the framework
     data: str  # full, sample or a folder: what auto chose, if the setting was auto
     images: str  # how many for training and for the test
+    machine: Machine  # not a part of the settings: a run may go on elsewhere
 
 
 class EpochRecord(TypedDict):
@@ -136,7 +145,18 @@ def slow_epochs_note(history: list[EpochRecord]) -> str | None:
     )
 
 
-def make_header(framework: str, packages: tuple[str, ...], config: Config, data: Data) -> Header:
+def processor() -> str:
+    """Return the name of the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(": ")[1] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def make_header(
+    framework: str, packages: tuple[str, ...], config: Config, data: Data, machine: Machine
+) -> Header:
     """Return the first line of a log.
 
     Args:
@@ -144,6 +164,7 @@ def make_header(framework: str, packages: tuple[str, ...], config: Config, data:
         packages: whose versions to record.
         config: the settings of the run.
         data: what it trains on.
+        machine: what it computes on.
     """
     settings = {field.name: getattr(config, field.name) for field in dataclasses.fields(Config)}
     return {
@@ -153,6 +174,7 @@ def make_header(framework: str, packages: tuple[str, ...], config: Config, data:
         | {"python": platform.python_version()},
         "data": data.name,
         "images": data.images,
+        "machine": machine,
     }
 
 

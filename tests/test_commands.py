@@ -232,7 +232,7 @@ def test_the_first_run_without_data_or_network(tmp_path):
     out = tmp_path / "runs"
     code = (
         "import sys, pathlib, shared.data as d; d.PACKAGE_FOLDER = pathlib.Path('/nowhere');"
-        "d._from_apt = lambda: d._run(['no-apt-get'], '/');"
+        "import shared.fetch as f; f._from_apt = lambda folder: f._run(['no-apt-get'], '/');"
         f"sys.argv = ['train', *{TRAIN!r}, '--epochs', '2', '--out', {str(out)!r}];"
         "import experiments.train_both as t; t.main()"
     )

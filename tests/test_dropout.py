@@ -64,6 +64,7 @@ def message(error: type[Exception], function, *args, **kwargs) -> str:
         (True, TypeError),
         (0.5j, TypeError),
         (np.array([0.5]), TypeError),
+        (np.timedelta64(0, "s"), TypeError),
     ],
 )
 def test_a_bad_p_has_the_same_message_everywhere(p, error: type[Exception], training: bool):
@@ -106,16 +107,74 @@ def test_a_bad_dtype_has_the_same_message_everywhere(dtype: str):
         for f in ALL
     }
     assert {m.replace("torch.", "") for m in messages} == {
-        f"dropout needs a real floating-point x, got {dtype}"
+        f"x must be float16, bfloat16, float32 or float64, got {dtype}"
     }
+
+
+def test_what_is_no_array_of_the_framework_is_refused(framework: Adapter):
+    others = {NUMPY: TORCH, JAX: NUMPY, TORCH: NUMPY}
+    for x in (None, 1.0, [1.0, 2.0], np.float32(1), others[framework].array(np.ones(2))):
+        for training in (True, False):
+            with pytest.raises(TypeError, match=r"^x must be of the class \w+, got \w+$"):
+                call(framework, x, 0.5, training=training)
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch warns that these kinds of tensors may change
+@pytest.mark.parametrize(
+    ("of", "make"),
+    [
+        (TORCH, lambda torch: torch.eye(3).to_sparse()),
+        (TORCH, lambda torch: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])),
+        (TORCH, lambda torch: torch.masked.masked_tensor(torch.ones(2), torch.arange(2) == 0)),
+        (TORCH, lambda torch: torch.ones(3).to(torch.float8_e5m2)),
+        (JAX, lambda _: jax.numpy.ones(3, "float8_e5m2")),
+        (NUMPY, lambda _: np.ones(3, "float8_e5m2")),
+        (NUMPY, lambda _: np.ma.masked_array(np.ones(2), [True, False])),
+    ],
+)
+def test_an_array_that_would_lose_what_makes_it_special_is_refused(of: Adapter, make):
+    with pytest.raises(TypeError, match=r"^x must be [^\n]+$"):
+        call(of, make(TORCH.dropout.torch), 0.5)
+
+
+def test_numpy_keeps_the_byte_order():
+    x = np.arange(64, dtype=">f4")
+    assert call(NUMPY, x, 0.5).dtype == x.dtype
+
+
+def test_a_mask_has_to_fit(framework: Adapter):
+    x = framework.array(np.ones((2, 3), np.float32))
+    for shape in ((3,), (2, 1), (4, 2, 3)):
+        with pytest.raises(ValueError, match="the mask has the shape"):
+            framework.dropout.apply_keep(x, framework.array(np.ones(shape, bool)), 0.5)
+
+
+def test_a_rate_that_was_changed_is_checked_with_a_mask_too(trainable: Adapter):
+    layer = trainable.dropout.Dropout(0.5)
+    layer.p = -1
+    x, keep = trainable.array(np.ones(4, np.float32)), trainable.array(np.ones(4, bool))
+    with pytest.raises(ValueError, match="p must be in"):
+        layer(x, keep=keep)
+
+
+@pytest.mark.filterwarnings("error")
+def test_float16_near_p_1(framework: Adapter):
+    # The largest float16 is 65504, so x / (1 - p) needs p <= 1 - 1 / 65504 = 0.99998, or p = 1.
+    x = framework.array(np.array([0, 1, 2, 60000]), "float16")
+    keep = framework.array(np.array([True, True, True, False]))
+    result = framework.numpy(framework.dropout.apply_keep(x, keep, 0.9999))
+    np.testing.assert_allclose(result, [0, 10000, 20000, 0], rtol=1e-3)
+    with pytest.raises(ValueError, match="float16 cannot hold"):
+        framework.dropout.apply_keep(x, keep, 0.99999)
+    assert not framework.numpy(call(framework, x, 1.0)).any()
 
 
 def test_arguments_are_checked_once(framework: Adapter, monkeypatch: pytest.MonkeyPatch):
     checked = []
-    for name in ("check_probability", "check_floating"):
+    for name in ("check_probability", "check_array", "check_keep"):
         monkeypatch.setattr(framework.dropout, name, lambda *args, name=name: checked.append(name))
     call(framework, framework.array(np.ones(4, np.float32)), 0.5)
-    assert checked == ["check_probability", "check_floating"]
+    assert checked == ["check_probability", "check_array", "check_keep"]
 
 
 @pytest.mark.parametrize("p", [np.float32(0.25), np.float64(0.25), 0, 1])

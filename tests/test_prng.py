@@ -170,3 +170,14 @@ def test_folding_in_uses_the_lower_32_bits(number: int):
 def test_nothing_is_true_with_probability_0(monkeypatch):
     monkeypatch.setattr(prng, "uniform", lambda key, shape, dtype: np.zeros(shape, dtype))
     assert not prng.bernoulli(prng.key(0), 0.0, (3,)).any()
+
+
+@pytest.mark.parametrize(
+    "key", [np.array([0, 1]), np.zeros(4, np.uint32), np.zeros((2, 2), np.uint32)]
+)
+def test_a_key_of_another_dtype_or_shape_is_refused(key):
+    for draw in (prng.uniform, prng.split, prng.bernoulli):
+        with pytest.raises(TypeError, match=r"a key is uint32 \(2,\), got"):
+            draw(key)
+    with pytest.raises(TypeError, match="a key is"):
+        prng.fold_in(key, 1)

@@ -13,8 +13,10 @@ from shared.cli import train_and_save
 from shared.config import Config, RunConfig
 from shared.data import load
 from shared.randomness import initial_weights
-from shared.records import make_header, write_line
+from shared.records import Machine, make_header, write_line
 from shared.weights import save_weights
+
+MACHINE: Machine = {"processor": "of a test", "device": "cpu", "threads": 1}
 
 
 def record(epoch: int, accuracy: float, seconds: float, **changes):
@@ -31,7 +33,7 @@ def folder(small_folder, tmp_path):
     config = Config(out=out, data="auto")  # which was the small folder then
     out.mkdir()
     with (out / "log.jsonl").open("w") as log:
-        write_line(log, make_header("torch", ("torch",), config, data))
+        write_line(log, make_header("torch", ("torch",), config, data, MACHINE))
         # 57 / 200 * 200 is less than 57 in floating point.
         for epoch, accuracy, seconds in (
             (1, 1.0, 90.0), (2, 0.0, 1.0), (3, 1.0, 3.0), (4, 1.0, 4.0), (5, 57 / 200, 8.0),
@@ -74,7 +76,7 @@ def test_the_log_of_a_run_is_in_the_file_while_it_runs(tmp_path, small_data, cap
         os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(SystemExit) as stopped:
-        train_and_save("torch", train, config, small_data)
+        train_and_save("torch", train, config, small_data, MACHINE)
     assert stopped.value.code == 130
     names = sorted(path.name for path in config.out.iterdir())
     assert names == [".lock", "checkpoint.safetensors", "log.jsonl"]

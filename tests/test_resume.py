@@ -22,8 +22,9 @@ from shared.data import load
 from shared.folder import CHECKPOINT, PREVIOUS, RunFolder, read_checkpoint, write_checkpoint
 from shared.randomness import epoch_order, initial_weights
 from shared.records import TrainResult, epoch_record, make_header, read_log
-from tests import kill
-from tests.kill import result
+from tests.reliability import faults
+from tests.reliability.kills import result
+from tests.test_records import MACHINE
 
 ROOT = Path(__file__).parents[1]
 EPOCHS = 8
@@ -143,27 +144,27 @@ def config(tmp_path) -> RunConfig:
 
 def stopped_after(epochs: int, config: RunConfig, data) -> None:
     """Leave the folder of a run that was killed."""
-    header = make_header("torch", ("torch",), config, data)
+    header = make_header("torch", ("torch",), config, data, MACHINE)
     with RunFolder(config, header) as folder:
         whole = dataclasses.replace(config, epochs=epochs)
         fake(whole, data, lambda record, get_weights: folder.add(record, get_weights()))
 
 
 def test_a_run_is_not_overwritten_unasked(config, small_data, capsys):
-    train_and_save("torch", fake, config, small_data)
+    train_and_save("torch", fake, config, small_data, MACHINE)
     before = result(config.out)
     with pytest.raises(InputError, match="holds a finished run"):
-        train_and_save("torch", fake, config, small_data)
+        train_and_save("torch", fake, config, small_data, MACHINE)
     assert result(config.out) == before
     other = dataclasses.replace(config, seed=1, overwrite=True)
-    train_and_save("torch", fake, other, small_data)
+    train_and_save("torch", fake, other, small_data, MACHINE)
     assert read_log(config.out / "log.jsonl")[0]["config"]["seed"] == 1
 
 
 def test_a_finished_run_is_not_made_again(config, small_data, capsys):
-    first = train_and_save("torch", fake, config, small_data)
+    first = train_and_save("torch", fake, config, small_data, MACHINE)
     again = train_and_save(
-        "torch", pytest.fail, dataclasses.replace(config, resume=True), small_data
+        "torch", pytest.fail, dataclasses.replace(config, resume=True), small_data, MACHINE
     )
     assert "finished already" in capsys.readouterr().out
     assert again.history == first.history
@@ -179,13 +180,14 @@ def test_other_settings_are_refused(config, change, message, small_data):
     stopped_after(2, config, small_data)
     with pytest.raises(InputError, match=message):
         train_and_save(
-            "torch", fake, dataclasses.replace(config, resume=True, **change), small_data
+            "torch", fake, dataclasses.replace(config, resume=True, **change), small_data, MACHINE
         )
     assert read_checkpoint(config.out / CHECKPOINT)  # still there
 
 
 def test_resume_starts_at_the_beginning_where_nothing_is(config, small_data):
-    run = train_and_save("torch", fake, dataclasses.replace(config, resume=True), small_data)
+    again = dataclasses.replace(config, resume=True)
+    run = train_and_save("torch", fake, again, small_data, MACHINE)
     assert len(run.history) == 4
 
 
@@ -201,11 +203,20 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(damage, config, small_
     else:
         content[-1] ^= 1
         path.write_bytes(content)
-    run = train_and_save("torch", fake, dataclasses.replace(config, resume=True), small_data)
+    again = dataclasses.replace(config, resume=True)
+    run = train_and_save("torch", fake, again, small_data, MACHINE)
     printed = capsys.readouterr()
     assert "going on after epoch 2" in printed.out
     assert f"Going on from {PREVIOUS} instead" in printed.err
     assert len(run.history) == 4
+
+
+def test_the_log_names_the_machine_and_a_change_of_it_is_told(config, small_data, capsys):
+    stopped_after(2, config, small_data)
+    again = dataclasses.replace(config, resume=True)
+    train_and_save("torch", fake, again, small_data, MACHINE | {"threads": 64})
+    assert "where sums may be rounded differently" in capsys.readouterr().err
+    assert read_log(config.out / "log.jsonl")[0]["machine"]["threads"] == 64
 
 
 def test_every_so_many_epochs(config, small_data):
@@ -232,9 +243,9 @@ def test_a_full_disk_leaves_the_checkpoint_before(config, small_data, monkeypatc
 def test_weights_and_log_of_two_runs_are_told_apart(config, small_data, small_folder):
     config = dataclasses.replace(config, data=str(small_folder))
     data = load(str(small_folder))
-    train_and_save("torch", fake, config, data)
+    train_and_save("torch", fake, config, data, MACHINE)
     other = dataclasses.replace(config, seed=1, out=config.out.with_name("other"))
-    train_and_save("torch", fake, other, data)
+    train_and_save("torch", fake, other, data, MACHINE)
     (config.out / "weights.safetensors").replace(other.out / "weights.safetensors")
     with pytest.raises(InputError, match="do not belong together"):
         read_run(other.out)
@@ -278,7 +289,7 @@ def test_start_in_one_framework_and_go_on_in_the_other(tmp_path):
 
     with jax.enable_x64(True):
         whole = epochs(network(), 1, 10)
-        header = make_header("torch", ("torch",), config, data)
+        header = make_header("torch", ("torch",), config, data, MACHINE)
         write_checkpoint(tmp_path / CHECKPOINT, TrainResult([], epochs(network(), 1, 5)), header)
         (_, half), _ = read_checkpoint(tmp_path / CHECKPOINT)
         other = impls.jax.mlp.MLP(*sizes, seed=1, dtype="float64")
@@ -292,16 +303,35 @@ def test_start_in_one_framework_and_go_on_in_the_other(tmp_path):
 def test_what_a_killed_process_left_is_swept(config, small_data):
     config.out.mkdir()
     (config.out / ".weights.safetensors.abc.unfinished").write_bytes(b"half")
-    train_and_save("torch", fake, config, small_data)
+    train_and_save("torch", fake, config, small_data, MACHINE)
     assert not [p for p in os.listdir(config.out) if "unfinished" in p]
 
 
-def test_a_save_survives_a_kill_and_a_full_disk_at_each_kind_of_system_call(tmp_path):
-    # The first call of each kind. `python -m tests.kill` tries every one.
+@pytest.fixture
+def strace():
     if not shutil.which("strace"):
         if os.environ.get("REQUIRE_FULL_DATA"):
             pytest.fail("no strace: apt-get install strace")
         pytest.skip("no strace on this machine")
-    outcomes = kill.faults(tmp_path, most=1)
+
+
+@pytest.mark.usefixtures("strace")
+def test_a_save_survives_a_kill_and_a_full_disk_at_each_kind_of_system_call(tmp_path):
+    # The first call of each kind. `python -m tests.reliability` tries every one.
+    outcomes = faults.system_calls(tmp_path, most=1)
     assert set(outcomes) == {"signal=SIGKILL", "error=ENOSPC", "error=EIO"}
     assert min(outcomes.values()) >= 5
+
+
+@pytest.mark.usefixtures("strace")
+def test_a_save_survives_a_loss_of_power(tmp_path):
+    assert set(faults.power_losses(tmp_path)) == {"a whole checkpoint"}
+    # Where nothing is synced, the simulation must lose something.
+    (tmp_path / "before" / CHECKPOINT).unlink()
+    lost = faults.power_losses(tmp_path, synced=False)
+    assert lost["FAILED: no checkpoint"]
+    assert lost["FAILED: a save had ended, and was lost"]
+
+
+def test_a_short_write_leaves_the_checkpoint_before(tmp_path):
+    assert set(faults.short_writes(tmp_path, step=2000)) == {"refused"}

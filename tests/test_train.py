@@ -7,6 +7,7 @@ import sys
 
 import jax
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -262,3 +263,15 @@ def test_a_run_slower_than_its_own_quickest_epochs_says_so():
     assert "OMP_NUM_THREADS=1" in note
     assert slow_epochs_note(epochs_of(9.0, 1.0, 1.5, 1.2)) is None  # the first may compile
     assert slow_epochs_note(epochs_of(9.0, 1.0)) is None
+
+
+def test_jax_forgets_compiled_code_before_memory_maps_run_out(small_data, monkeypatch):
+    monkeypatch.setattr(JAX.runtime, "MOST_NETWORKS", 1)
+    monkeypatch.setattr(JAX.runtime, "_networks", set())
+    maps = []
+    for seed in range(3):
+        config = Config(epochs=1, hidden_1=8 + seed, hidden_2=8, seed=seed)
+        JAX.train.train(config, small_data)
+        maps.append(len(psutil.Process().memory_maps(grouped=False)))
+    # A network takes hundreds of maps, and then those of the one before are given back.
+    assert max(maps[1:]) <= maps[0] + 100, maps

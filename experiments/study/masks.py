@@ -15,15 +15,14 @@ def all_masks(n: int, p: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def apply_keep(framework: str, x: np.ndarray, keep: np.ndarray, p: float) -> np.ndarray:
-    """Apply masks with the `apply_keep` of a framework, in float64."""
+    """Apply masks with the `apply_keep` of a framework, in float64. Shapes are broadcast."""
+    x, keep = (np.array(array) for array in np.broadcast_arrays(x, keep))
     if framework == "torch":
         import torch
 
         from impls.torch.dropout import apply_keep as in_torch
 
-        shape = np.broadcast_shapes(x.shape, keep.shape)
-        units = torch.as_tensor(np.broadcast_to(x, shape).copy())
-        return in_torch(units, torch.as_tensor(np.broadcast_to(keep, shape).copy()), p).numpy()
+        return in_torch(torch.as_tensor(x), torch.as_tensor(keep), p).numpy()
     if framework == "jax":
         import jax
 

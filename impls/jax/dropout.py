@@ -14,7 +14,7 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Bool, Float
 
-from shared.checks import check_floating, check_probability
+from shared.checks import check_array, check_keep, check_probability
 
 Units = Float[Array, "*shape"]
 Mask = Bool[Array, "*shape"]
@@ -50,9 +50,14 @@ def apply_keep(x: Units, keep: Mask, p: float) -> Units:
 
     Args:
         x: activations.
-        keep: the mask. At p = 1 it has to be all False.
+        keep: the mask, of the shape of x. At p = 1 it has to be all False.
         p: the probability with which units were dropped, in [0, 1].
+
+    Raises:
+        TypeError, ValueError: p is not a probability, the mask has another shape than x, or
+            float16 cannot hold 1 / (1 - p).
     """
+    check_keep(x, keep, p)
     # At p = 1 nothing is kept, but the gradient of x / 0 would still be 0 / 0 = NaN.
     keep_rate = 1 - float(p) if p < 1 else 1.0
     # DIFF division: XLA may compute x * (1 / keep_rate), so the last digit may differ.
@@ -73,11 +78,12 @@ def dropout(x: Units, p: float, *, training: bool, key: Array | None = None) -> 
         An array of the shape and dtype of x.
 
     Raises:
-        TypeError: x is not floating-point, or p is not a real number.
-        ValueError: p is NaN or outside [0, 1], or there is no key where one is needed.
+        TypeError: x is not an array of JAX of these dtypes, or p is not a real number.
+        ValueError: p is NaN or outside [0, 1], float16 cannot hold 1 / (1 - p) (for p between
+            0.99998 and 1), or there is no key where one is needed.
     """
     check_probability(p)
-    check_floating(jnp.issubdtype(x.dtype, jnp.floating), x.dtype)
+    check_array(x, Array)
     if not training or p == 0:
         return x
     if p == 1:

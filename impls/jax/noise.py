@@ -16,7 +16,7 @@ from jax import Array
 from jaxtyping import Float
 
 from impls.jax.dropout import NO_SOURCE, Units, apply_keep, sample_keep
-from shared.checks import Kind, check_floating, check_noise
+from shared.checks import Kind, check_array, check_noise
 
 Factors = Float[Array, "*shape"]
 
@@ -80,11 +80,11 @@ def noise(
         An array of the shape and dtype of x.
 
     Raises:
-        TypeError: x is not floating-point, or p is not a real number.
+        TypeError: x is not an array of JAX of these dtypes, or p is not a real number.
         ValueError: p is not in [0, 1), kind or masks is not possible, or there is no key.
     """
     check_noise(p, kind, masks)
-    check_floating(jnp.issubdtype(x.dtype, jnp.floating), x.dtype)
+    check_array(x, Array)
     if not training or p == 0:
         return x
     if key is None:

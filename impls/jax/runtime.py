@@ -1,8 +1,10 @@
 """The device and the precision of a run, and the cache of compiled code, in JAX."""
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
@@ -10,8 +12,11 @@ from jax.experimental.compilation_cache import compilation_cache
 from shared.checks import InputError
 from shared.config import Config
 from shared.data import cache_folder
+from shared.records import Machine, processor
 
 PRECISION = {"highest": "highest", "high": "high", "medium": "default"}  # JAX's names
+MOST_NETWORKS = 16  # whose compiled code is kept in memory
+_networks: set[Config] = set()
 
 
 @contextlib.contextmanager
@@ -25,12 +30,26 @@ def runtime(config: Config) -> Iterator[jax.Device]:
         InputError: there is no such device.
     """
     device = choose_device(config.device)
+    _forget_old_code(config)
     with (
         jax.default_device(device),
         jax.enable_x64(config.dtype == "float64"),  # DIFF float64: off unless it is switched on
         jax.default_matmul_precision(PRECISION[config.precision]),  # DIFF precision: in this block
     ):
         yield device
+
+
+def _forget_old_code(config: Config) -> None:
+    """Forget compiled code if there is that of many other networks.
+
+    JAX keeps all that it compiles: 30 MB and 300 memory maps for each network, dropout rates
+    included. Linux ends a process that needs more than 65,530 maps.
+    """
+    network = dataclasses.replace(config, lr=0, seed=0, epochs=1, out=Path())
+    if network not in _networks and len(_networks) >= MOST_NETWORKS:
+        jax.clear_caches()
+        _networks.clear()
+    _networks.add(network)
 
 
 def choose_device(name: str) -> jax.Device:
@@ -43,6 +62,20 @@ def choose_device(name: str) -> jax.Device:
         return jax.local_devices(backend=None if name == "auto" else name)[0]
     except RuntimeError as error:
         raise InputError(f"no device {name!r}: {str(error).splitlines()[0]}") from None
+
+
+def describe(name: str) -> Machine:
+    """Return what a run on the device of that name computes on, for its log.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    device = choose_device(name)
+    # XLA takes all cores that the process may use.
+    cores = (
+        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    )
+    return {"processor": processor(), "device": device.device_kind, "threads": len(cores)}
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from impls.jax.evaluate import Labels, count_correct, cross_entropy, evaluate
 from impls.jax.mlp import MLP, Inputs, Masks
 from impls.jax.parallel import distribute, join
-from impls.jax.runtime import choose_device, compiled_code_on_disk, runtime
+from impls.jax.runtime import compiled_code_on_disk, describe, runtime
 from shared.cli import train_main
 from shared.config import Config, ParallelConfig
 from shared.data import Data, load, to_arrays
@@ -170,7 +170,7 @@ def train(
 def main() -> None:
     """Read the command line, train, print a line per epoch, write the log and the weights."""
     with compiled_code_on_disk():  # DIFF loop: compiled code is kept, it took seconds
-        train_main("jax", train, choose_device, join, ParallelConfig)
+        train_main("jax", train, describe, join, ParallelConfig)
 
 
 if __name__ == "__main__":

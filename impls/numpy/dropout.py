@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from impls.numpy import prng
-from shared.checks import check_floating, check_probability
+from shared.checks import check_array, check_keep, check_probability
 
 Units = Float[ndarray, "*shape"]
 Mask = Bool[ndarray, "*shape"]
@@ -48,14 +48,18 @@ def apply_keep(x: Units, keep: Mask, p: float) -> Units:
 
     Args:
         x: activations.
-        keep: the mask. At p = 1 it has to be all False.
+        keep: the mask, of the shape of x. At p = 1 it has to be all False.
         p: the probability with which units were dropped, in [0, 1].
+
+    Raises:
+        TypeError, ValueError: p is not a probability, the mask has another shape than x, or
+            float16 cannot hold 1 / (1 - p).
     """
-    # At p = 1 nothing is kept, and x / 0 would raise a needless warning.
-    keep_rate = 1 - float(p) if p < 1 else 1.0
-    keep_rate = x.dtype.type(keep_rate)  # DIFF bfloat16: NumPy would return float32 otherwise
+    check_keep(x, keep, p)
+    keep_rate = x.dtype.type(1 - float(p))  # DIFF bfloat16: NumPy would return float32 otherwise
     # Select, do not multiply by the mask: 0 * inf is NaN.
-    return np.where(keep, x / keep_rate, 0)
+    # DIFF select: where= divides only what is kept, so there is no x / 0 at p = 1.
+    return np.divide(x, keep_rate, out=np.zeros_like(x), where=keep)
 
 
 def dropout(x: Units, p: float, *, training: bool, rng: prng.Source | None = None) -> Units:
@@ -71,11 +75,12 @@ def dropout(x: Units, p: float, *, training: bool, rng: prng.Source | None = Non
         An array of the shape and dtype of x.
 
     Raises:
-        TypeError: x is not floating-point, or p is not a real number.
-        ValueError: p is NaN or outside [0, 1], or there is no rng where one is needed.
+        TypeError: x is not an ordinary NumPy array of these dtypes, or p is not a real number.
+        ValueError: p is NaN or outside [0, 1], float16 cannot hold 1 / (1 - p) (for p between
+            0.99998 and 1), or there is no rng where one is needed.
     """
     check_probability(p)
-    check_floating(x.dtype.kind == "f" or x.dtype.name == "bfloat16", x.dtype)
+    check_array(x, ndarray)
     if not training or p == 0:
         return x
     if p == 1:

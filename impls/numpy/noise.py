@@ -14,7 +14,7 @@ from numpy import ndarray
 
 from impls.numpy import prng
 from impls.numpy.dropout import NO_SOURCE, Units, apply_keep, sample_keep
-from shared.checks import Kind, check_floating, check_noise
+from shared.checks import Kind, check_array, check_noise
 
 Factors = Float[ndarray, "*shape"]
 
@@ -73,17 +73,17 @@ def noise(
         An array of the shape and dtype of x.
 
     Raises:
-        TypeError: x is not floating-point, or p is not a real number.
+        TypeError: x is not an ordinary NumPy array of these dtypes, or p is not a real number.
         ValueError: p is not in [0, 1), kind or masks is not possible, or there is no rng.
     """
     check_noise(p, kind, masks)
-    check_floating(x.dtype.kind == "f" or x.dtype.name == "bfloat16", x.dtype)
+    check_array(x, ndarray)
     if not training or p == 0:
         return x
     if rng is None:
         raise ValueError(NO_SOURCE)
     r = sample_noise(x.shape, p, kind=kind, masks=masks, rng=rng)
-    return x * r.astype(x.dtype)
+    return (x * r.astype(x.dtype)).astype(x.dtype, copy=False)  # in the byte order of x
 
 
 def dropconnect(

@@ -32,7 +32,12 @@ def threefry2x32(key: ndarray, high: ndarray, low: ndarray) -> tuple[ndarray, nd
 
     Returns:
         Two uint32 arrays of that shape. All sums are modulo 2**32.
+
+    Raises:
+        TypeError: the key is not uint32 (2,).
     """
+    if key.dtype != np.uint32 or key.shape != (2,):
+        raise TypeError(f"a key is uint32 (2,), got {key.dtype} {key.shape}")
     keys = (key[0], key[1], key[0] ^ key[1] ^ np.uint32(0x1BD11BDA))
     x0, x1 = high + keys[0], low + keys[1]
     for group in range(5):  # four rounds in each. After a group, a part of the key is added

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
 
 from impls.torch.selection import select
-from shared.checks import check_floating, check_probability
+from shared.checks import check_array, check_keep, check_probability
 
 # Names for types: a float tensor of some shape, and a boolean one of the same shape (jaxtyping).
 Units = Float[Tensor, "*shape"]
@@ -55,9 +55,14 @@ def apply_keep(x: Units, keep: Mask, p: float) -> Units:
 
     Args:
         x: activations.
-        keep: the mask. At p = 1 it has to be all False.
+        keep: the mask, of the shape of x. At p = 1 it has to be all False.
         p: the probability with which units were dropped, in [0, 1].
+
+    Raises:
+        TypeError, ValueError: p is not a probability, the mask has another shape than x, or
+            float16 cannot hold 1 / (1 - p).
     """
+    check_keep(x, keep, p)
     # At p = 1 nothing is kept, but the gradient of x / 0 would still be 0 / 0 = NaN.
     keep_rate = 1 - float(p) if p < 1 else 1.0
     # Select, do not multiply by the mask: 0 * inf is NaN.
@@ -77,11 +82,12 @@ def dropout(x: Units, p: float, *, training: bool, generator: Generator | None =
         A tensor of the shape and dtype of x.
 
     Raises:
-        TypeError: x is not floating-point, or p is not a real number.
-        ValueError: p is NaN or outside [0, 1], or there is no generator where one is needed.
+        TypeError: x is not a dense tensor of these dtypes, or p is not a real number.
+        ValueError: p is NaN or outside [0, 1], float16 cannot hold 1 / (1 - p) (for p between
+            0.99998 and 1), or there is no generator where one is needed.
     """
     check_probability(p)
-    check_floating(x.is_floating_point(), x.dtype)
+    check_array(x, Tensor)
     if not training or p == 0:
         return x
     if p == 1:

@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from impls.torch.dropout import NO_SOURCE, Units, apply_keep, sample_keep
-from shared.checks import Kind, check_floating, check_noise
+from shared.checks import Kind, check_array, check_noise
 
 Factors = Float[Tensor, "*shape"]
 
@@ -88,11 +88,11 @@ def noise(
         A tensor of the shape and dtype of x.
 
     Raises:
-        TypeError: x is not floating-point, or p is not a real number.
+        TypeError: x is not a dense tensor of these dtypes, or p is not a real number.
         ValueError: p is not in [0, 1), kind or masks is not possible, or there is no generator.
     """
     check_noise(p, kind, masks)
-    check_floating(x.is_floating_point(), x.dtype)
+    check_array(x, Tensor)
     if not training or p == 0:
         return x
     if generator is None:

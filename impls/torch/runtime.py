@@ -7,6 +7,7 @@ import torch
 
 from shared.checks import InputError
 from shared.config import Config
+from shared.records import Machine, processor
 
 
 @contextlib.contextmanager
@@ -43,3 +44,14 @@ def choose_device(name: str) -> torch.device:
     except Exception as error:  # each kind of device fails in its own way
         raise InputError(f"no device {name!r}: {str(error).splitlines()[0]}") from None
     return device
+
+
+def describe(name: str) -> Machine:
+    """Return what a run on the device of that name computes on, for its log.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    device = choose_device(name)
+    model = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    return {"processor": processor(), "device": model, "threads": torch.get_num_threads()}

@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 from impls.torch.evaluate import Labels, count_correct, cross_entropy, evaluate
 from impls.torch.mlp import MLP, Inputs, Masks
 from impls.torch.parallel import distribute, join
-from impls.torch.runtime import choose_device, runtime
+from impls.torch.runtime import describe, runtime
 from shared.cli import train_main
 from shared.config import Config
 from shared.data import Data, load, to_arrays
@@ -153,7 +153,7 @@ def train(
 
 def main() -> None:
     """Read the command line, train, print a line per epoch, write the log and the weights."""
-    train_main("torch", train, choose_device, join)
+    train_main("torch", train, describe, join)
 
 
 if __name__ == "__main__":

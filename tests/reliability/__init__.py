@@ -1,0 +1,1 @@
+"""What runs and files survive, tried: `python -m tests.reliability` writes docs/reliability.md."""
