@@ -1,10 +1,10 @@
 """Time what a checkpoint after each epoch costs."""
 
-import dataclasses
 import importlib
 import statistics
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from shared.config import RunConfig
@@ -33,8 +33,8 @@ def measure(framework: str, epochs: int) -> dict[str, float]:
                 folder.add(record, get_weights())
                 times.append(time.perf_counter())
 
-            train(dataclasses.replace(config), data, on_epoch)
-    steps = [b - a for a, b in zip(times, times[1:], strict=False)]
+            train(config, data, on_epoch)
+    steps = [b - a for a, b in pairwise(times)]
     return {
         "images": len(data.train_images),
         "epoch": statistics.median(steps[2::2]),  # not the first, which may be compiled

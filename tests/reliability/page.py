@@ -13,18 +13,19 @@ Linux and `strace`. A part of it runs in `make test`.
 
 ## A run that was stopped goes on
 
-A run keeps a checkpoint in its folder after each epoch (`--checkpoint-every`): the weights, the lines of
-the log so far, the settings, and a SHA-256 over all. Nothing else is needed, because all randomness
-follows from the seed, the epoch and the step. A new checkpoint is written under another name, synced to
-the disk and read again before it takes the place of the last one, which is kept, too. The same command
-with `--resume` goes on from there. It starts at the beginning if there is no checkpoint yet, and
-refuses to go on with other settings, which it names.
+A run keeps a checkpoint in its folder after each epoch (`--checkpoint-every`): the weights, the
+lines of the log so far, the settings, and a SHA-256 over all. Nothing else is needed, because all
+randomness follows from the seed, the epoch and the step. A new checkpoint is written under another
+name, synced to the disk and read again before it takes the place of the last one, which is kept,
+too. The same command with `--resume` goes on from there. It starts at the beginning if there is no
+checkpoint yet, and refuses to go on with other settings, which it names.
 
-Ctrl-C and SIGTERM stop a run with status 130 or 143 and one line that says how to go on. A loss that is
-infinite or not a number ends it with status 1. A folder that holds a run is replaced only with
-`--overwrite`, and a lock keeps two processes apart.
+Ctrl-C and SIGTERM stop a run with status 130 or 143 and one line that says how to go on. A loss
+that is infinite or not a number ends it with status 1. A folder that holds a run is replaced only
+with `--overwrite`, and a lock keeps two processes apart.
 
-Runs of six epochs got SIGKILL, SIGTERM or SIGINT at a random moment, and then went on with `--resume`:
+Runs of six epochs got SIGKILL, SIGTERM or SIGINT at a random moment, and then went on with
+`--resume`:
 
 {kills}
 
@@ -34,30 +35,30 @@ The log and the weights were compared with those of a run that nobody stopped, w
 
 {faults}
 
-For the loss of power, the system calls of two saves are replayed on a simulated disk that forgets what
-was not synced. If the simulation leaves out the syncing, it does lose checkpoints.
+For the loss of power, the system calls of two saves are replayed on a simulated disk that forgets
+what was not synced. If the simulation leaves out the syncing, it does lose checkpoints.
 
 ## The same command twice
 
 {sameness}
 
-The files are the same, byte for byte, as long as the versions, the processor and the number of threads
-are the same; the log has them in its first line. Another number of threads adds up in another order.
-What follows is {apart}.
+The files are the same, byte for byte, as long as the versions, the processor and the number of
+threads are the same; the log has them in its first line. Another number of threads adds up in
+another order. What follows is {apart}.
 
 ## Odd inputs
 
-Files that are damaged, huge or not what they should be, flags and arguments that make no sense, places
-that cannot be written, and environments without a home, a terminal or a character set. Each has to work,
-or to end in one clear line and an exit status that is not 0.
+Files that are damaged, huge or not what they should be, flags and arguments that make no sense,
+places that cannot be written, and environments without a home, a terminal or a character set. Each
+has to work, or to end in one clear line and an exit status that is not 0.
 
 {inputs}
 
 ## Memory
 
-One process trained {calls} networks, each with another learning rate, other dropout rates, another seed
-and other sizes, and one network for {epochs} epochs. The first column of each pair is after a tenth of
-it.
+One process trained {calls} networks, each with another learning rate, other dropout rates, another
+seed and other sizes, and one network for {epochs} epochs. The first column of each pair is after a
+tenth of it.
 
 {memory}
 
@@ -68,8 +69,8 @@ JAX keeps what it compiles for up to 16 different networks, and forgets it then
 
 {cost}
 
-Checkpoints are made between epochs only. One within an epoch would need a second loop in the lesson, to
-save a second or two of work.
+Checkpoints are made between epochs only. One within an epoch would need a second loop in the
+lesson, to save a second or two of work.
 """
 
 
