@@ -1,4 +1,4 @@
-"""Several processes and devices train the same network as one. The table: experiments.parallel."""
+"""Several processes and devices train the same network as one: experiments.parallel.equality."""
 
 import os
 import re
@@ -19,9 +19,8 @@ import torch
 import torch.distributed as dist
 from jax.sharding import AbstractMesh, AxisType
 
-import experiments.parallel
-import experiments.parallel_mistakes
-from experiments.parallel import FILES, LAYOUTS, Layout, Run, compare, equal, run
+from experiments.parallel import equality, mistakes
+from experiments.parallel.equality import FILES, LAYOUTS, Layout, Run, compare, equal, run
 from impls.jax import parallel as jax_parallel
 from impls.torch.mlp import MLP
 from impls.torch.parallel import distribute
@@ -278,7 +277,7 @@ def test_the_others_do_not_come(monkeypatch, capsys):
 def test_mistakes(folder, monkeypatch, capsys):
     words = ("--data", folder, "--epochs", 1, "--batch-size", 133, "--draws", 40)
     monkeypatch.setattr(sys, "argv", ["parallel_mistakes", *map(str, words)])
-    experiments.parallel_mistakes.main()
+    mistakes.main()
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     found = {(line[0], int(line[1])): line[2:] for line in lines[2:10]}
     for count in (2, 4):
@@ -291,11 +290,8 @@ def test_mistakes(folder, monkeypatch, capsys):
 
 def test_masks_of_mistakes():
     config = Config(hidden_1=20, hidden_2=30)
-    alike, own, right = (
-        experiments.parallel_mistakes.draw(way, config, 8, 4, 5)
-        for way in ("alike", "own", "right")
-    )
-    one = experiments.parallel_mistakes.draw("right", config, 8, 1, 5)
+    alike, own, right = (mistakes.draw(way, config, 8, 4, 5) for way in ("alike", "own", "right"))
+    one = mistakes.draw("right", config, 8, 1, 5)
     for layer in range(2):
         assert len({tuple(map(tuple, part.tolist())) for part in alike[layer].split(2)}) == 1
         for masks in (own, right):
@@ -324,12 +320,12 @@ ONE = Run(
 )
 def test_the_verdict(changes: dict, same: bool, monkeypatch, capsys):
     runs = {Layout("torch", 1): ONE, Layout("torch", 2): ONE._replace(**changes)}
-    monkeypatch.setattr(experiments.parallel, "LAYOUTS", tuple(runs))
-    monkeypatch.setattr(experiments.parallel, "run", lambda layout, *rest: runs[layout])
+    monkeypatch.setattr(equality, "LAYOUTS", tuple(runs))
+    monkeypatch.setattr(equality, "run", lambda layout, *rest: runs[layout])
     monkeypatch.setattr(sys, "argv", ["parallel", "--batch-sizes", "7"])
     status = 0
     try:
-        experiments.parallel.main()
+        equality.main()
     except SystemExit as stop:
         status = stop.code
     assert status == (0 if same else 1)

@@ -1,6 +1,6 @@
 """Run the train command of a framework as it is, and keep the loss of every step.
 
-python -m experiments.parallel_run torch LOSSES --data sample
+python -m experiments.parallel.run torch LOSSES --data sample
 
 Each process of the run writes the losses that it saw, as float64: LOSSES-0.npy, LOSSES-1.npy, ...
 With the word `nudged` behind LOSSES, each initial weight is the next larger or smaller number.

@@ -1,6 +1,6 @@
 """Show that one device and many train the same network: the same losses, the same weights.
 
-python -m experiments.parallel
+python -m experiments.parallel.equality
 
 Each line of the table is a run of the real train command, with one process or several. All are
 compared with the run of one process and one device: the loss of every step, as every process saw
@@ -31,7 +31,7 @@ from shared.records import EpochRecord, read_log
 from shared.weights import load_weights
 
 LOSS_LIMIT, WEIGHT_LIMIT = 1e-12, 1e-10  # the largest differences allowed in float64
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FILES = [".lock", "log.jsonl", "weights.safetensors"]
 
 
@@ -59,7 +59,7 @@ class Layout(NamedTuple):
 
     def command(self, losses: Path) -> list[str]:
         """Return the words that start a run, which writes its losses into files of this name."""
-        module = ["-m", "experiments.parallel_run", self.framework, str(losses)]
+        module = ["-m", "experiments.parallel.run", self.framework, str(losses)]
         module += ["nudged"] if self.nudged else []
         if self.framework == "torch":
             words = ["-m", "torch.distributed.run", "--standalone"]
@@ -157,7 +157,7 @@ def equal(difference: Difference) -> bool:
 def main() -> None:
     """Print a table for each batch size. The status is 1 if a run is not the same."""
     with one_line_errors():
-        flags = parse(ParallelTableConfig, "experiments.parallel")
+        flags = parse(ParallelTableConfig, "experiments.parallel.equality")
         same = True
         for batch_size in flags.batch_sizes:
             same &= table(flags, batch_size)

@@ -1,6 +1,6 @@
 """What goes wrong when several processes share a batch and something is forgotten, in PyTorch.
 
-python -m experiments.parallel_mistakes
+python -m experiments.parallel.mistakes
 
     right   the masks are drawn for the whole batch, and the loss is its mean (impls/torch/parallel)
     alike   every process seeds its own generator alike, so all parts get the same masks
@@ -152,7 +152,7 @@ def noise(
 def main() -> None:
     """Print a line for each way and each number of processes."""
     with one_line_errors():
-        flags = parse(MistakesConfig, "experiments.parallel_mistakes")
+        flags = parse(MistakesConfig, "experiments.parallel.mistakes")
         config = Config(
             epochs=flags.epochs, batch_size=flags.batch_size, lr=flags.lr, dtype="float64"
         )

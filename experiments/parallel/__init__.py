@@ -1,0 +1,1 @@
+"""Several processes and devices train one network: is it the same one, and how much faster?"""

@@ -1,0 +1,172 @@
+"""How much faster are more processes? Measured on two cores, and computed for many devices.
+
+python -m experiments.parallel.scaling
+
+Measured: an epoch on one core, an epoch of two processes with a core each, and an epoch of one
+process with two threads. The efficiency is the time on one core over twice the other time: 1 means
+that the second core halves the time.
+
+Computed: a step on N devices takes
+
+    3 x 2 x weights x rows / N / speed  +  (2 x bytes / bandwidth  +  2 x latency x log2 N)
+
+seconds. The first part is the forward and the backward pass, which multiplies each row with each
+weight three times. The second is the sum of the gradients over all devices, by the best algorithm
+known: each device sends and receives every gradient about twice, in 2 log2 N rounds.
+
+Source of the second: Thakur, Rabenseifner and Gropp, "Optimization of Collective Communication
+Operations in MPICH", IJHPCA 19 (2005), section 4.5.
+"""
+
+import dataclasses
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from shared.cli import one_line_errors, parse, say
+from shared.records import read_log
+
+ROOT = Path(__file__).parents[2]
+CORES = sorted(os.sched_getaffinity(0))[:2] if hasattr(os, "sched_getaffinity") else []
+FRAMEWORKS = ("torch", "jax")
+
+
+@dataclasses.dataclass(frozen=True)
+class ScalingConfig:
+    """Time one and two processes, and compute the time of many devices."""
+
+    widths: tuple[int, ...] = (64, 256, 1024, 4096)
+    """Units in each hidden layer."""
+    epochs: int = 4
+    """Epochs of a run. The first is not counted."""
+    repeats: int = 3
+    """Runs of each kind, in turns."""
+    data: str = "sample"
+    """full, sample, auto, or a folder of four IDX files."""
+    measure: bool = True
+    """Whether to measure, or only to compute."""
+
+
+def command(framework: str, kind: str) -> tuple[list[str], dict[str, str]]:
+    """Return the words that start a run, and its environment variables.
+
+    Args:
+        framework: torch or jax.
+        kind: `one core`, `two processes` with a core each, or `two threads`.
+    """
+    module = [sys.executable, "-m", f"impls.{framework}.train"]
+    cores = CORES[:1] if kind == "one core" else CORES
+    variables = {"OMP_NUM_THREADS": "2" if kind == "two threads" else "1"}
+    if kind == "two processes":
+        pinned = ["-m", "experiments.parallel.pinned", framework]
+        if framework == "torch":
+            run = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+            return [*run, "--nproc-per-node", "2", *pinned], variables
+        return [sys.executable, *pinned, "--processes", "2"], variables
+    return ["taskset", "-c", ",".join(map(str, cores)), *module], variables
+
+
+def seconds(framework: str, kind: str, width: int, flags: ScalingConfig) -> float:
+    """Run the train command once, and return the median seconds of its epochs."""
+    words, variables = command(framework, kind)
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        settings = {
+            "--hidden-1": width, "--hidden-2": width, "--epochs": flags.epochs, "--lr": 0.1,
+            "--data": flags.data, "--out": out,
+        }  # fmt: skip
+        more = [str(word) for pair in settings.items() for word in pair]
+        subprocess.run(
+            [*words, *more], cwd=ROOT, env=os.environ | variables, check=True, capture_output=True
+        )
+        records = read_log(out / "log.jsonl")[1]
+    return statistics.median(record["seconds"] for record in records[1:])
+
+
+def measured(flags: ScalingConfig) -> None:
+    """Print the seconds of an epoch and the efficiencies."""
+    kinds = ("one core", "two processes", "two threads")
+    say("framework  width  one core  two processes  two threads  efficiency: processes, threads")
+    for framework in FRAMEWORKS:
+        for width in flags.widths:
+            times = {kind: [] for kind in kinds}  # type: dict[str, list[float]]
+            for _ in range(flags.repeats):
+                for kind in kinds:
+                    times[kind].append(seconds(framework, kind, width, flags))
+            one, processes, threads = (statistics.median(times[kind]) for kind in kinds)
+            say(
+                f"{framework:9}  {width:5}  {one:8.2f}  {processes:13.2f}  {threads:11.2f}"
+                f"  {one / processes / 2:21.2f}  {one / threads / 2:7.2f}"
+            )
+
+
+class Machine(NamedTuple):
+    """What the computed times assume."""
+
+    name: str
+    speed: float  # of a device in this training, floating-point operations per second
+    bandwidth: float  # between two devices, bytes per second
+    latency: float  # of a message, seconds
+
+
+# Assumptions, not measurements. The speeds are about a half of what the matrix products of large
+# networks reach in float32. A small network reaches less, and then computation weighs more.
+MACHINES = (
+    Machine("CPU cores, 10 Gbit/s Ethernet", 30e9, 1.25e9, 30e-6),
+    Machine("GPUs, 400 Gbit/s InfiniBand", 20e12, 50e9, 5e-6),
+)
+DEVICES = (1, 8, 32, 128, 256, 1024)
+
+
+def step_seconds(machine: Machine, width: int, rows: int, devices: int) -> tuple[float, float]:
+    """Return the seconds that a step computes, and those that it communicates."""
+    weights = sum((a + 1) * b for a, b in pairwise((784, width, width, 10)))
+    own = math.ceil(rows / devices)  # of the device that has most
+    compute = 6 * weights * own / machine.speed
+    if devices == 1:
+        return compute, 0.0
+    rounds = 2 * math.ceil(math.log2(devices))
+    return compute, 2 * 4 * weights / machine.bandwidth + rounds * machine.latency
+
+
+def computed(width: int, rows: int) -> None:
+    """Print the speed-up of a network and a batch size on many devices."""
+    say(f"\nwidth {width:,}, {rows:,} images in a step: times as fast as one device (efficiency)")
+    say(f"{'':30}" + "".join(f"{devices:>14,}" for devices in DEVICES))
+    for machine in MACHINES:
+        alone = sum(step_seconds(machine, width, rows, 1))
+        cells = []
+        for devices in DEVICES:
+            faster = alone / sum(step_seconds(machine, width, rows, devices))
+            cells.append(f"{faster:.1f} ({faster / devices:.0%})")
+        say(f"{machine.name:30}" + "".join(f"{cell:>14}" for cell in cells))
+        most = next(
+            (n for n in range(2, 4097) if one_takes_over(step_seconds(machine, width, rows, n))), 0
+        )
+        say(f"{'':30}  communication takes longer than computation from {most:,} devices on")
+
+
+def one_takes_over(times: tuple[float, float]) -> bool:
+    """Whether a step communicates for longer than it computes."""
+    return times[1] > times[0]
+
+
+def main() -> None:
+    """Print the measured and the computed table."""
+    with one_line_errors():
+        flags = parse(ScalingConfig, "experiments.parallel.scaling")
+    if flags.measure:
+        measured(flags)
+    for width in (256, 4096):
+        for rows in (256, 65536):
+            computed(width, rows)
+
+
+if __name__ == "__main__":
+    main()
