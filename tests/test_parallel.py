@@ -36,6 +36,7 @@ from shared.launch import check_free
 from shared.records import TrainResult, Weights, make_header, read_log
 from shared.weights import load_weights
 from tests.adapters import JAX, TORCH, Adapter
+from tests.test_records import MACHINE
 
 ROOT = Path(__file__).parents[1]
 # 400 images: parts of 66 and 67 images, and a last step of 1 image, so that some have none.
@@ -88,7 +89,7 @@ def test_what_one_process_began_two_of_two_devices_finish(folder, tmp_path, monk
     config = Config(**SETTINGS, epochs=5, data=str(folder))
     alone, weights = train_alone(JAX, config, monkeypatch)
     (tmp_path / "run").mkdir()
-    header = make_header("jax", ("jax",), config, load(config.data))
+    header = make_header("jax", ("jax",), config, load(config.data), MACHINE)
     checkpoint = TrainResult(alone.history[:2], weights[1])
     write_checkpoint(tmp_path / "run" / CHECKPOINT, checkpoint, header)
     ours = run(Layout("jax", 2, 2), tmp_path, *flags(config), "--resume")
@@ -186,7 +187,7 @@ def test_rows_are_divided_among_devices_before_and_after_the_network():
 
 
 def header(**settings) -> dict:
-    return make_header("torch", ("torch",), Config(**settings), load("sample"))
+    return make_header("torch", ("torch",), Config(**settings), load("sample"), MACHINE)
 
 
 def of_two(rank: int, **others) -> Group:
