@@ -46,10 +46,16 @@ def epochs_saved(out: Path) -> int:
     return max(saved)
 
 
-def measure(framework: str, number: int, folder: Path, seed: int = 0) -> Counter:
-    """Kill runs at random moments between their start and their end, and let them go on.
+def begun(process: subprocess.Popen, out: Path) -> None:
+    """Return when a run trains, or has ended."""
+    while process.poll() is None and not (out / "log.jsonl").exists():
+        time.sleep(0.01)
 
-    SIGKILL, SIGTERM and SIGINT take turns.
+
+def measure(framework: str, number: int, folder: Path, seed: int = 0) -> Counter:
+    """Stop runs at random moments, and let them go on.
+
+    SIGKILL, SIGTERM and SIGINT take turns. A tenth of the runs is stopped before it trains.
 
     Args:
         framework: torch or jax.
@@ -62,22 +68,32 @@ def measure(framework: str, number: int, folder: Path, seed: int = 0) -> Counter
     """
     whole = folder / "whole"
     started = time.monotonic()
-    trained(framework, whole).communicate()
-    longest = time.monotonic() - started
+    process = trained(framework, whole)
+    begun(process, whole)
+    start = time.monotonic() - started
+    process.communicate()
+    training = time.monotonic() - started - start
     expected, rng, outcomes = result(whole), random.Random(seed), Counter()
     for i in range(number):
         out = folder / "killed"
         shutil.rmtree(out, ignore_errors=True)
         process = trained(framework, out)
-        time.sleep(rng.uniform(0.2, 1) * longest)
+        if i % 10:
+            begun(process, out)
+            time.sleep(rng.uniform(0, training))
+        else:
+            time.sleep(rng.uniform(0, start))
+        trains = (out / "log.jsonl").exists()
         process.send_signal((signal.SIGKILL, signal.SIGTERM, signal.SIGINT)[i % 3])
         _, told = process.communicate()
         if process.returncode == 0:
             outcomes["had ended before"] += 1
+        elif not trains:
+            outcomes["stopped before it trained"] += 1
         else:
             outcomes[f"stopped, {'with' if epochs_saved(out) else 'before'} a checkpoint"] += 1
-        if "Traceback" in told:
-            outcomes["FAILED: a traceback"] += 1
+        if trains and "Traceback" in told:
+            outcomes[f"FAILED: a traceback. {told}"] += 1
         again = trained(framework, out, "--resume")
         _, error = again.communicate()
         if again.returncode == 0 and result(out) == expected:

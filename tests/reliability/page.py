@@ -110,7 +110,7 @@ def _sameness(results: dict[str, dict[str, dict[str, Any]]]) -> str:
         [
             NAMES[framework],
             dtype,
-            f"{of['same']} of {of['repeats']}",
+            f"{of['same']} / {of['repeats']}",
             "none" if of["one thread"] == 0 else f"{of['one thread']:.1g}",
         ]
         for framework, dtypes in results.items()
