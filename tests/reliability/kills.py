@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-EPOCHS = 6
+EPOCHS = 12
 SMALL = ["--data", "sample", "--epochs", str(EPOCHS), "--hidden-1", "32", "--hidden-2", "32"]
 
 
@@ -46,16 +46,18 @@ def epochs_saved(out: Path) -> int:
     return max(saved)
 
 
-def begun(process: subprocess.Popen, out: Path) -> None:
-    """Return when a run trains, or has ended."""
-    while process.poll() is None and not (out / "log.jsonl").exists():
-        time.sleep(0.01)
+def begun(process: subprocess.Popen, out: Path, epochs: int) -> None:
+    """Return when the log of a run has so many epochs, or the run has ended."""
+    log = out / "log.jsonl"
+    while process.poll() is None and not (log.exists() and log.read_text().count("\n") > epochs):
+        time.sleep(0.005)
 
 
 def measure(framework: str, number: int, folder: Path, seed: int = 0) -> Counter:
     """Stop runs at random moments, and let them go on.
 
-    SIGKILL, SIGTERM and SIGINT take turns. A tenth of the runs is stopped before it trains.
+    SIGKILL, SIGTERM and SIGINT take turns. A tenth of the runs is stopped before it trains, a fifth
+    in the first epoch or later, and the others after the first epoch.
 
     Args:
         framework: torch or jax.
@@ -69,20 +71,26 @@ def measure(framework: str, number: int, folder: Path, seed: int = 0) -> Counter
     whole = folder / "whole"
     started = time.monotonic()
     process = trained(framework, whole)
-    begun(process, whole)
+    begun(process, whole, 0)
     start = time.monotonic() - started
+    begun(process, whole, 1)
+    first = time.monotonic() - started - start
+    begun(process, whole, EPOCHS)
+    others = time.monotonic() - started - start - first
     process.communicate()
-    training = time.monotonic() - started - start
     expected, rng, outcomes = result(whole), random.Random(seed), Counter()
     for i in range(number):
         out = folder / "killed"
         shutil.rmtree(out, ignore_errors=True)
         process = trained(framework, out)
-        if i % 10:
-            begun(process, out)
-            time.sleep(rng.uniform(0, training))
-        else:
+        if i % 10 == 0:
             time.sleep(rng.uniform(0, start))
+        elif i % 10 < 3:
+            begun(process, out, 0)
+            time.sleep(rng.uniform(0, first + others))
+        else:
+            begun(process, out, 1)
+            time.sleep(rng.uniform(0, others))
         trains = (out / "log.jsonl").exists()
         process.send_signal((signal.SIGKILL, signal.SIGTERM, signal.SIGINT)[i % 3])
         _, told = process.communicate()

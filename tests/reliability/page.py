@@ -24,7 +24,7 @@ Ctrl-C and SIGTERM stop a run with status 130 or 143 and one line that says how 
 that is infinite or not a number ends it with status 1. A folder that holds a run is replaced only
 with `--overwrite`, and a lock keeps two processes apart.
 
-Runs of six epochs got SIGKILL, SIGTERM or SIGINT at a random moment, and then went on with
+Runs of twelve epochs got SIGKILL, SIGTERM or SIGINT at a random moment, and then went on with
 `--resume`:
 
 {kills}
