@@ -46,6 +46,7 @@ class Attempt:
         kept: whether what had to stay as it was did so, asked after an error.
         folder: where no half-written file may stay.
         seconds: how long it may take.
+        silent: whether an error has to come before anything is printed.
     """
 
     about: str
@@ -54,6 +55,7 @@ class Attempt:
     kept: Callable[[], bool] = lambda: True
     folder: Path | None = None
     seconds: float = 30
+    silent: bool = False
 
 
 def command(module: str, *words: object, **variables: str | None) -> Callable[[], None]:
@@ -192,6 +194,8 @@ def complaint(attempt: Attempt, end: Ended, folder: Path) -> str | None:
         return f"an error of {len(said)} lines: {last}"
     if not said[0].isprintable() or len(said[0]) > 600:
         return f"an error of {len(said[0])} characters, or with control characters: {last}"
+    if attempt.silent and end.out:
+        return f"an error that comes late: {last}"
     return None if attempt.kept() else f"an error that changed what was there: {last}"
 
 
