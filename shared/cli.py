@@ -92,7 +92,7 @@ def mend_streams() -> None:
             os.open(os.devnull, os.O_RDWR)
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, "w" if number else "r"))
+            setattr(sys, name, open(os.devnull, "w" if number else "r"))  # noqa: SIM115
         elif number and isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 

@@ -123,8 +123,8 @@ def _remove_if_damaged(folder: Path) -> Iterator[None]:
             if "persistent compilation cache" not in str(message):
                 show_others(message, *details, **more)
                 return
-            for path in folder.glob("*"):
-                with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # a cache that cannot be entered stays as it is
+                for path in folder.iterdir():
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
         warnings.showwarning = show

@@ -65,7 +65,9 @@ def command(module: str, *words: object, **variables: str | None) -> Callable[[]
         sys.argv = [module, *map(str, words)]
         set_environment(variables)
         commands = importlib.import_module(module)
-        (commands if hasattr(commands, "main") else importlib.import_module(f"{module}.__main__")).main()
+        (
+            commands if hasattr(commands, "main") else importlib.import_module(f"{module}.__main__")
+        ).main()
 
     return call
 
@@ -184,7 +186,7 @@ def complaint(attempt: Attempt, end: Ended, folder: Path) -> str | None:
         except Exception as error:
             return f"a wrong result. {str(error)[:200]!r}"
         return None if right else f"a wrong result. {end.out[-80:]!r} {last}"
-    if end.code == 2 and "--help" in end.err or "─ Unrecognized options ─" in end.err:
+    if (end.code == 2 and "--help" in end.err) or "─ Unrecognized options ─" in end.err:
         return None  # tyro's explanation of a flag
     if end.code == 1 and "NO, " in end.out:  # compare says so in the table
         return None
@@ -205,11 +207,7 @@ def outcomes(attempts: Iterable[Attempt], folder: Path) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
     folder.chmod(0o777)
     for attempt in attempts:
-        import time
-        t = time.monotonic()
         end = ended(attempt, folder)
-        t = time.monotonic() - t
-        if t > 1: print(f"SLOW {t:.1f} {attempt.about}", file=sys.stderr)
         counts["tried"] += 1
         if wrong := complaint(attempt, end, folder):
             counts["FAILED"].append(f"{attempt.about}: {wrong}")

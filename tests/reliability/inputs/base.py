@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from shared.config import Config
 from shared.idx import Data, write_folder
 from shared.randomness import initial_weights
 from shared.records import make_header
-from shared.config import Config
 from shared.weights import to_bytes
 
 SIDE = 4
@@ -61,5 +61,3 @@ def flipped(content: bytes, bit: int) -> bytes:
     changed = bytearray(content)
     changed[bit // 8] ^= 1 << bit % 8
     return bytes(changed)
-
-

@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from shared.config import RunConfig
 from shared.folder import CHECKPOINT, LOG, PREVIOUS, RunFolder, _digest
-from shared.records import TrainResult, make_header
+from shared.records import make_header
 from shared.weights import load_weights, to_bytes
 from tests.reliability.inputs.attempts import Attempt, Ended, as_nobody, command
 from tests.reliability.inputs.base import flipped, small_data
@@ -194,5 +194,3 @@ def attempts(folder: Path) -> Iterator[Attempt]:
     attempt.call = as_nobody(attempt.call)
     out.chmod(0o755)
     yield attempt
-
-

@@ -59,8 +59,9 @@ def odd_zips(good: bytes) -> Iterator[tuple[str, bytes]]:
     yield "garbage behind it", zipped + b"garbage"
     yield "zeros behind it", zipped + bytes(1000)
     yield "a bomb of 2 GB", gzip.compress(good[:20]) + bomb(2 * 2**30)
-    yield "a bomb of 2 GB that the header promises", gzip.compress(good[:4] + idx(2**27, 4, 4)) + bomb(
-        2 * 2**30
+    yield (
+        "a bomb of 2 GB that the header promises",
+        gzip.compress(good[:4] + idx(2**27, 4, 4)) + bomb(2 * 2**30),
     )
     yield "a bomb of empty members", gzip.compress(b"") * 2_000_000 + zipped
     yield "zlib without gzip", zlib.compress(good)
@@ -151,7 +152,8 @@ def attempts(folder: Path) -> Iterator[Attempt]:
     for place in ("", ".", "/", "/dev/null", "/proc/self", "~", "x" * 300, "x/" * 3000, "\x1b[31m",
                   "a\nb", "\udcff", "FULL", "sample ", "../..", "file:///", "$HOME"):  # fmt: skip
         yield evaluate(f"the folder {place[:10]!r}", place)
-    for train_images, test_images, side in ((1, 1, 4), (1, 1, 1), (1, 300, 4), (300, 1, 4), (3, 3, 1),
+    for train_images, test_images, side in ((1, 1, 4), (1, 1, 1), (1, 300, 4), (300, 1, 4),
+        (3, 3, 1),
                                             (2, 2, 64), (255, 5, 3)):  # fmt: skip
         shutil.rmtree(data)
         small_data(data, train_images, test_images, side)

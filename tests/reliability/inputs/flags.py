@@ -8,12 +8,14 @@ from pathlib import Path
 
 from shared.config import EvaluateConfig, RunConfig
 from shared.weights import save_weights
-from tests.reliability.inputs.attempts import Attempt, command, program
+from tests.reliability.inputs.attempts import Attempt, command
 from tests.reliability.inputs.base import SMALL, finished_run, small_data, weights
 
 ODD = (
-    "nan", "inf", "-inf", "-1", "0", "-0", "1e400", "1e-400", "", " ", "x", "None", "True", "ü数", "\x1b[31m",
-    "a\nb", "\udcff", "1_0", "0x10", "١", "1.5", "1e3", "99999999999999999999999", "-" * 50, "--", "--help",
+    "nan", "inf", "-inf", "-1", "0", "-0", "1e400", "1e-400", "", " ", "x", "None", "True",
+    "ü数", "\x1b[31m",
+    "a\nb", "\udcff", "1_0", "0x10", "١", "1.5", "1e3", "99999999999999999999999",
+    "-" * 50, "--", "--help",
     "[]", "1,2", "9" * 5000, "x" * 100_000, "%s{0}", "4294967295", "4294967296", "0.99999999999",
 )  # fmt: skip
 TOO_LONG = {("epochs", "4294967295"), ("epochs", "1e3")}  # right, and it would take weeks
@@ -28,10 +30,13 @@ OTHERS = {
 RARE = ("-1", "", "x", "nan", "\x1b[31m", "9" * 5000)
 # Values that are right, and odd.
 UNUSUAL = (
-    ("--lr", "0"), ("--lr", "1e-40"), ("--lr", "1e38"), ("--p1", "1", "--p2", "1"), ("--p1", "1e-300"),
-    ("--p2", "0.9999999999999999"), ("--seed", "4294967295"), ("--batch-size", "1"), ("--resize", "1"),
+    ("--lr", "0"), ("--lr", "1e-40"), ("--lr", "1e38"), ("--p1", "1", "--p2", "1"),
+    ("--p1", "1e-300"),
+    ("--p2", "0.9999999999999999"), ("--seed", "4294967295"), ("--batch-size", "1"),
+    ("--resize", "1"),
     ("--batch-size", "1000000000"), ("--hidden-1", "1", "--hidden-2", "1"), ("--dtype", "float64"),
-    ("--hidden-1", "1000000"), ("--precision", "medium"), ("--resize", "100"), ("--batch-size", "20"),
+    ("--hidden-1", "1000000"), ("--precision", "medium"), ("--resize", "100"),
+    ("--batch-size", "20"),
 )  # fmt: skip
 
 
@@ -68,10 +73,15 @@ def attempts(folder: Path) -> Iterator[Attempt]:
     for words in itertools.product(
         ([], ["--resume"], ["--no-resume"]),
         ([], ["--overwrite"], ["--no-overwrite"]),
-        ([], ["--checkpoint-every", "2"], ["--checkpoint-every", "0"], ["--checkpoint-every", "-1"]),
+        (
+            [],
+            ["--checkpoint-every", "2"],
+            ["--checkpoint-every", "0"],
+            ["--checkpoint-every", "-1"],
+        ),
     ):
         place = ("--data", data, "--out", folder / "combined", *SMALL)
-        attempt_now = attempt("impls.torch.train", *place, *sum(words, []))
+        attempt_now = attempt("impls.torch.train", *place, *itertools.chain(*words))
         attempt_now.right = lambda end: (folder / "combined" / "weights.safetensors").exists()
         yield attempt_now
     # With JAX, a device that does not exist ends what would work. Few are tried to their end.

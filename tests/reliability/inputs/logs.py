@@ -20,8 +20,10 @@ def odd_texts(header: dict[str, Any], record: dict[str, Any]) -> Iterator[tuple[
     lines = [json.dumps(header), json.dumps(record)]
     good = "\n".join(lines)
     for text in ("", "\n", "\n\n\n", "null", "[]", "{}", "3", '"x"', "NaN", "{" * 1_000_000,
-                 "[" * 1_000_000 + "]" * 1_000_000, '{"a":' * 1_000_000, "1" * 10_000, "\ufeff" + good,
-                 good.replace("\n", "\r\n"), good.replace("\n", "\u2028"), good + "\n\n", good[:-10],
+                 "[" * 1_000_000 + "]" * 1_000_000, '{"a":' * 1_000_000, "1" * 10_000,
+                 "\ufeff" + good,
+                 good.replace("\n", "\r\n"), good.replace("\n", "\u2028"), good + "\n\n",
+                 good[:-10],
                  lines[0], lines[1], "\n".join(lines[::-1]), "\n".join([lines[0]] * 2),
                  good + "\n" + lines[1], good + "\n" + lines[0], good + "\n[]", good + "\nnull",
                  lines[0] + "\x00" * 100, lines[0] + '\n{"epoch": 1, "epoch": 1}'):  # fmt: skip
@@ -101,7 +103,17 @@ def attempts(folder: Path) -> Iterator[Attempt]:
     attempt = compare("a folder that cannot be entered")
     yield Attempt(attempt.about, as_nobody(attempt.call), attempt.right)
     odd.chmod(0o755)
-    for run in ("", ".", "/", "/dev/null", "x" * 300, "x/" * 3000, "\x1b[31m", "\udcff", good / "log.jsonl"):
+    for run in (
+        "",
+        ".",
+        "/",
+        "/dev/null",
+        "x" * 300,
+        "x/" * 3000,
+        "\x1b[31m",
+        "\udcff",
+        good / "log.jsonl",
+    ):
         yield compare(f"the run {str(run)[:10]!r}", good, run)
     yield compare("one run", good)
     yield compare("one run often", *[good] * 50)

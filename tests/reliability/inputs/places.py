@@ -16,7 +16,10 @@ MADE: dict[str, Callable[[Path], Any]] = {
     "a loop": lambda p: p.symlink_to(p),
     "dangling": lambda p: p.symlink_to(p.with_name("nowhere")),
     "a link to a folder": lambda p: (p.with_name("real").mkdir(), p.symlink_to("real")),
-    "a link to a file": lambda p: (p.with_name("outside").write_text(KEPT), p.symlink_to("outside")),
+    "a link to a file": lambda p: (
+        p.with_name("outside").write_text(KEPT),
+        p.symlink_to("outside"),
+    ),
     "a link to a device": lambda p: p.symlink_to("/dev/full"),
     "a folder": Path.mkdir,
     "not writable": lambda p: (p.mkdir(), p.chmod(0o555)),
@@ -26,7 +29,8 @@ INSIDE = (
     ".checkpoint.safetensors.new", ".weights.safetensors.a.unfinished", ".log.jsonl.a.unfinished",
 )  # fmt: skip
 NAMES = (
-    "x" * 255, "x" * 256, "x/" * 400, "x/" * 3000, "a\nb", "\x1b[31m", "\udcff", "é数", " ", "a'b", "%s",
+    "x" * 255, "x" * 256, "x/" * 400, "x/" * 3000, "a\nb", "\x1b[31m", "\udcff", "é数", " ",
+    "a'b", "%s",
     "a/../b", "-x", "~", "$HOME", "con.", "." * 100, "\u202e",
 )  # fmt: skip
 
@@ -95,8 +99,9 @@ def attempts(folder: Path) -> Iterator[Attempt]:
 
     def right(out: Path) -> Callable[[Ended], bool]:
         # A folder that was renamed during the run is where its name is now.
-        return lambda end: kept() and any(
-            (p / "weights.safetensors").is_file() for p in (out, out.with_name("renamed"))
+        return lambda end: (
+            kept()
+            and any((p / "weights.safetensors").is_file() for p in (out, out.with_name("renamed")))
         )
 
     def kept() -> bool:
@@ -110,9 +115,21 @@ def attempts(folder: Path) -> Iterator[Attempt]:
         out = fresh()
         make(out)
         yield train(f"--out is in {about}", out / "run")
-    for path in ("/dev/full", "/dev/null", "/proc/x", "/proc/self/fd", "/", "", ".", "/sys", "/no/such"):
-        yield Attempt(f"--out {path!r}", train("", Path(path)).call) if path not in ("", ".") else train(
-            f"--out {path!r}", fresh() / path
+    for path in (
+        "/dev/full",
+        "/dev/null",
+        "/proc/x",
+        "/proc/self/fd",
+        "/",
+        "",
+        ".",
+        "/sys",
+        "/no/such",
+    ):
+        yield (
+            Attempt(f"--out {path!r}", train("", Path(path)).call)
+            if path not in ("", ".")
+            else train(f"--out {path!r}", fresh() / path)
         )
     for name in NAMES:
         yield train(f"--out {name[:10]!r}", fresh() / name)
@@ -144,10 +161,16 @@ def attempts(folder: Path) -> Iterator[Attempt]:
                 out.mkdir()
                 out.chmod(0o777)
             make(out / name)
-            if about not in ("a folder", "a link to a folder", "a link to a file", "a file") or name:
+            if (
+                about not in ("a folder", "a link to a folder", "a link to a file", "a file")
+                or name
+            ):
                 words = ("rates", "--quick", "--out", out, "--processes", "0")
-                attempt = Attempt(f"experiments, {name or '--out'} is {about}", as_nobody(
-                    stop_before_work(command("experiments", *words))), seconds=10)
+                attempt = Attempt(
+                    f"experiments, {name or '--out'} is {about}",
+                    as_nobody(stop_before_work(command("experiments", *words))),
+                    seconds=10,
+                )
                 yield attempt
 
 
@@ -185,7 +208,15 @@ def plots(data: Path, fresh: Callable[[], Path]) -> Iterator[Attempt]:
         plot = fresh()
         make(plot)
         yield lockstep(f"in {about}", plot / "new.png")
-    for name in ("x" * 300 + ".png", "x/" * 3000 + ".png", "a\nb.png", "\x1b[31m.svg", "x.pdf", ".png", "x"):
+    for name in (
+        "x" * 300 + ".png",
+        "x/" * 3000 + ".png",
+        "a\nb.png",
+        "\x1b[31m.svg",
+        "x.pdf",
+        ".png",
+        "x",
+    ):
         yield lockstep(repr(name[:10]), fresh().with_name("plots") / name)
     for path in ("/proc/x.png", "/sys/x.png", "/x.png"):
         yield lockstep(path, Path(path))

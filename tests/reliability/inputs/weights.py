@@ -56,7 +56,8 @@ def odd_headers(good: bytes) -> dict[str, bytes]:
         "bytes behind the end": good + b"more",
         "a sparse terabyte": good,  # made longer below
     }
-    for dtype in ("BF16", "F16", "F8_E4M3", "F8_E5M2", "I8", "I64", "U8", "BOOL", "C64", "x\x1b[31m",
+    for dtype in ("BF16", "F16", "F8_E4M3", "F8_E5M2", "I8", "I64", "U8", "BOOL", "C64",
+        "x\x1b[31m",
                   "F" * 10_000, None, 7):  # fmt: skip
         changed = {n: e | {"dtype": dtype} if "shape" in e else e for n, e in header.items()}
         files[f"the dtype {str(dtype)[:10]!r}"] = with_header(changed, data)
@@ -66,7 +67,9 @@ def odd_headers(good: bytes) -> dict[str, bytes]:
             files[f"{name} of the shape {str(shape)[:20]}"] = with_header(
                 header | {name: header[name] | {"shape": shape}}, data
             )
-            files[f"only {name}, of the shape {str(shape)[:20]}"] = with_header({name: entry(shape)})
+            files[f"only {name}, of the shape {str(shape)[:20]}"] = with_header(
+                {name: entry(shape)}
+            )
     for offsets in ((0, 2**60), (4, 0), (-4, 4), (0,), "04", None, (0, 4, 8), (2**64, 2**64 + 4)):
         files[f"the offsets {offsets}"] = with_header(
             header | {"linear_1.bias": entry([8], offsets=offsets)}, data
@@ -99,9 +102,12 @@ def odd_arrays() -> dict[str, bytes]:
         "not square": to_bytes(weights() | {NAMES[0]: np.zeros((8, 15), np.float32)}),
         "one input": to_bytes(weights() | {NAMES[0]: np.ones((8, 1), np.float32)}),
         "many outputs": to_bytes(
-            weights() | {"linear_3.weight": np.ones((10**5, 8), np.float32),
-                         "linear_3.bias": np.ones(10**5, np.float32)}
-        ),  # fmt: skip
+            weights()
+            | {
+                "linear_3.weight": np.ones((10**5, 8), np.float32),
+                "linear_3.bias": np.ones(10**5, np.float32),
+            }
+        ),
         "images of 1000 x 1000": to_bytes(weights() | {NAMES[0]: np.ones((8, 10**6), np.float32)}),
     }
     for dtype in ("float64", "float16", "int64", "uint8", "bool", ml_dtypes.bfloat16, "complex64"):
