@@ -19,7 +19,8 @@ from experiments.exercises import EXERCISES
 from experiments.study import report
 from experiments.study.runs import Store, Study
 from shared.checks import InputError
-from shared.cli import one_line_errors, parse, say
+from shared.cli import one_line_errors, parse, say, show
+from shared.files import check_writable
 
 MODULES = {name: importlib.import_module(f"experiments.exercises.{name}") for name in EXERCISES}
 QUICK_FOLDER = Path("runs/exercises-quick")
@@ -59,9 +60,11 @@ def _prepare(out: Path) -> None:
         InputError: a README.md is there that is not ours.
     """
     out.mkdir(parents=True, exist_ok=True)
-    (out / "runs.jsonl").open("a").close()
     readme = out / "README.md"
-    if readme.exists() and not readme.read_text().startswith(report.INDEX.splitlines()[0]):
+    for path in (out / "runs.jsonl", readme):
+        check_writable(path)
+    title = report.INDEX.splitlines()[0]
+    if readme.exists() and not readme.read_text(errors="replace").startswith(title):
         raise InputError(f"{readme} would be overwritten. --out names another folder")
 
 
@@ -72,7 +75,7 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
         if config.name == "list":
             for name, module in MODULES.items():
-                print(f"{name:13}{module.QUESTION}")
+                show(f"{name:13}{module.QUESTION}")
             return
         out = config.out
         if config.quick and out == ExerciseConfig.out:

@@ -13,7 +13,7 @@ import tyro
 
 from impls.numpy.evaluate import evaluate_weights
 from shared.checks import InputError
-from shared.cli import data_for, one_line_errors, parse
+from shared.cli import data_for, one_line_errors, parse, show
 from shared.data import to_inputs
 from shared.folder import belong_together, read_header
 from shared.records import EpochRecord, read_log
@@ -114,7 +114,7 @@ def main() -> None:
     with one_line_errors():
         config = parse(CompareConfig, "experiments.compare")
         runs = [read_run(folder) for folder in config.runs]
-    print(table(runs))
+        show(table(runs))
     if not all(run.agrees for run in runs):
         raise SystemExit(1)
 

@@ -35,9 +35,10 @@ from impls.numpy import prng
 from impls.numpy.dropout import sample_keep as numpy_sample_keep
 from impls.torch.dropout import sample_keep as torch_sample_keep
 from shared.checks import InputError
-from shared.cli import one_line_errors, parse
+from shared.cli import one_line_errors, parse, show
 from shared.config import Config
 from shared.data import Data, load, to_inputs
+from shared.files import check_writable
 from shared.randomness import epoch_order, step_seed
 
 LOSS_LIMIT, WEIGHT_LIMIT = 1e-12, 1e-10  # the largest differences allowed in float64
@@ -218,8 +219,10 @@ def plot(differences: dict[str, np.ndarray], dtype: str, path: Path) -> None:
     )
     axes.legend()
     axes.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    try:
+        figure.savefig(path, dpi=120)
+    except OSError as error:
+        raise InputError(f"cannot write the plot {path}: {error.strerror or error}") from None
     pyplot.close(figure)
 
 
@@ -237,23 +240,43 @@ def main() -> None:
             dtype=flags.dtype,
         )
         data = load(flags.data)
-        if flags.plot and flags.plot.suffix not in (".png", ".svg"):
-            raise InputError(f"plot must end in .png or .svg, got {flags.plot}")
-    print(f"{data.summary}; {config.epochs} epochs in {config.dtype}")
+        if flags.plot:
+            check_plot(flags.plot)
+        run(flags, config, data)
+
+
+def check_plot(path: Path) -> None:
+    """Make the folder of the plot, and see before hours of work that we can write there.
+
+    Raises:
+        InputError: we cannot, or the name does not end in .png or .svg.
+    """
+    if path.suffix not in (".png", ".svg"):
+        raise InputError(f"plot must end in .png or .svg, got {path}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        check_writable(path)
+    except OSError as error:
+        raise InputError(f"cannot write the plot {path}: {error.strerror or error}") from None
+
+
+def run(flags: LockstepConfig, config: Config, data: Data) -> None:
+    """Print the tables, and draw the plot. Exit with status 1 if float64 differs by too much."""
+    show(f"{data.summary}; {config.epochs} epochs in {config.dtype}")
     losses: dict[str, np.ndarray] = {}
     within_limits = True
     for source in ("jax", "torch") if flags.masks == "both" else (flags.masks,):
-        print(f"\nmasks drawn by {source}, used by both")
-        print("epoch   torch, last loss     JAX, last loss    max |difference|  NumPy difference")
+        show(f"\nmasks drawn by {source}, used by both")
+        show("epoch   torch, last loss     JAX, last loss    max |difference|  NumPy difference")
         with jax.enable_x64(config.dtype == "float64"):
-            difference = lockstep(config, data, source, print)
+            difference = lockstep(config, data, source, show)
         losses[source] = difference.loss_per_step
         apart = np.flatnonzero(difference.loss_per_step > VISIBLE)
-        print(f"max |weight difference| = {difference.weights:.3e}")
-        print(f"max |logit difference to NumPy| = {difference.numpy:.3e}")
-        print("correct test images: torch {}, JAX {}, NumPy {}".format(*difference.correct))
+        show(f"max |weight difference| = {difference.weights:.3e}")
+        show(f"max |logit difference to NumPy| = {difference.numpy:.3e}")
+        show("correct test images: torch {}, JAX {}, NumPy {}".format(*difference.correct))
         if len(apart):
-            print(f"the losses first differ by more than {VISIBLE:g} at step {apart[0]}")
+            show(f"the losses first differ by more than {VISIBLE:g} at step {apart[0]}")
         within_limits &= (
             difference.loss_per_step.max() <= LOSS_LIMIT
             and difference.weights <= WEIGHT_LIMIT
@@ -262,7 +285,7 @@ def main() -> None:
         within_limits &= len(set(difference.correct)) == 1
     if flags.plot:
         plot(losses, config.dtype, flags.plot)
-    print(f"\nmax |loss difference| = {max(values.max() for values in losses.values()):.3e}")
+    show(f"\nmax |loss difference| = {max(values.max() for values in losses.values()):.3e}")
     if config.dtype == "float64" and not within_limits:
         raise SystemExit(1)
 

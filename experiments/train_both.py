@@ -14,7 +14,7 @@ import impls.torch.runtime
 import impls.torch.train
 from experiments.compare import FinishedRun, read_run
 from shared.checks import InputError
-from shared.cli import one_line_errors, parse, train_and_save
+from shared.cli import one_line_errors, parse, say, train_and_save
 from shared.config import Config, RunConfig
 from shared.data import Data, load
 from shared.records import EpochRecord
@@ -126,7 +126,7 @@ def main() -> None:
                     name, train, settings, data, machines[name]
                 ).history
                 runs[name] = read_run(settings.out)
-        print(summary(runs, config, data), end="")
+        say(summary(runs, config, data).rstrip("\n"))
         try:
             draw(histories, config.out / "curves.png")
         except OSError as error:

@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import io
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -17,6 +19,7 @@ from tqdm import tqdm
 from shared.checks import InputError
 from shared.config import EvaluateConfig, RunConfig
 from shared.data import load, resize_images, side_of, to_inputs
+from shared.files import printable
 from shared.folder import LOG, RunFolder, belong_together, read_header
 from shared.group import ALONE, Group, LostProcessError, check_same_settings, watch
 from shared.idx import Data
@@ -39,6 +42,8 @@ from shared.weights import layer_sizes, load_weights
 # The packages whose versions go into the log of a run.
 PACKAGES = {"torch": ("torch",), "jax": ("jax", "jaxlib", "flax", "optax")}
 
+NARROWEST = 40  # columns. tyro never ends where a terminal has five or fewer
+
 Settings = TypeVar("Settings")
 
 
@@ -55,6 +60,8 @@ def parse(
         args: the words of the command line, those of this process if None.
         defaults: defaults that differ for this command.
     """
+    if shutil.get_terminal_size().columns < NARROWEST:
+        os.environ["COLUMNS"] = str(NARROWEST)
     # If `defaults` is empty, a field without a default value becomes a required flag.
     default = settings(**defaults) if defaults else tyro.MISSING_NONPROP
     return tyro.cli(settings, prog=f"python -m {module}", args=args, default=default)
@@ -64,16 +71,32 @@ def parse(
 def one_line_errors() -> Iterator[None]:
     """On an InputError, print its message in one line on stderr and exit with status 2.
 
-    On Ctrl-C, exit with status 130.
+    On Ctrl-C, exit with status 130. Text that a stream cannot print never ends a command.
     """
+    mend_streams()
     try:
         yield
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         raise SystemExit(130) from None
-    except InputError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    except (InputError, MemoryError) as error:
+        words = " ".join(str(error).split()) or "there is not enough memory"
+        print(f"error: {printable(words, 590)}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def mend_streams() -> None:
+    """Make stdout and stderr take any text: escape what they cannot print, forget if closed."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:  # closed, so the next file that is opened would take the number
+            os.open(os.devnull, os.O_RDWR)
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w" if number else "r"))  # noqa: SIM115
+        elif number and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def train_main(
@@ -241,6 +264,19 @@ def say(text: str) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def show(text: str) -> None:
+    """Print a result.
+
+    Raises:
+        InputError: it cannot be printed.
+    """
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the rest of it
+        raise InputError(f"cannot print the result: {error.strerror}") from None
+
+
 def evaluate_main(framework: str, evaluate_weights: Callable[..., tuple[float, float]]) -> None:
     """Run the evaluate command of a framework: print loss and accuracy on the test images.
 
@@ -252,14 +288,18 @@ def evaluate_main(framework: str, evaluate_weights: Callable[..., tuple[float, f
         config = parse(EvaluateConfig, f"impls.{framework}.evaluate")
         weights = load_weights(config.weights)
         log = config.weights.with_name(LOG)
-        if log.exists() and not belong_together(read_log(log)[0], read_header(config.weights)):
+        if os.path.exists(log) and not belong_together(
+            read_log(log)[0], read_header(config.weights)
+        ):
             print(f"note: {log} is the log of another run", file=sys.stderr)
         data = data_for(weights, config.data)
         images, labels = to_inputs(data.test_images), data.test_labels
         loss, accuracy = evaluate_weights(weights, images, labels, config.device)
-    correct = round(accuracy * len(labels))
-    print(f"{framework}: {data.summary}")
-    print(f"test loss {loss:.6f}  test accuracy {accuracy:.4f}  ({correct} of {len(labels)})")
+        correct = round(accuracy * len(labels))
+        show(
+            f"{framework}: {data.summary}\n"
+            f"test loss {loss:.6f}  test accuracy {accuracy:.4f}  ({correct} of {len(labels)})"
+        )
 
 
 def data_for(weights: Mapping[str, np.ndarray], name: str) -> Data:

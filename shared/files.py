@@ -49,6 +49,35 @@ def open_regular(path: Path) -> BinaryIO:
     return open(descriptor, "rb")
 
 
+def check_writable(path: Path) -> None:
+    """Raise OSError unless a file can be written at this path. What is there stays as it is."""
+    if os.path.lexists(path):
+        open_regular(path).close()
+        path.open("ab").close()
+    else:
+        path.open("xb").close()
+        path.unlink()
+
+
+def read_text(path: Path, most: int) -> str:
+    """Read a text file of at most so many bytes.
+
+    Raises:
+        OSError: it cannot be opened, or it is a pipe, a device or a folder, or longer.
+        ValueError: it is not UTF-8.
+    """
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise OSError(f"it has more than {most:,} bytes")
+        return file.read(most).decode()
+
+
+def printable(words: object, most: int = 300) -> str:
+    """Return words from elsewhere as one short line without control characters."""
+    line = "".join(c if c.isprintable() else "?" for c in str(words))
+    return line if len(line) <= most else f"{line[:most]}..."
+
+
 def sync_folder(folder: Path) -> None:
     """Have the names in a folder written to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -24,8 +24,17 @@ from safetensors import SafetensorError, safe_open
 
 from shared.checks import InputError
 from shared.config import RunConfig
-from shared.files import sweep, sync_folder, write_whole
-from shared.records import EpochRecord, Header, TrainResult, Weights, read_log, write_line
+from shared.files import open_regular, printable, sweep, sync_folder, write_whole
+from shared.records import (
+    EpochRecord,
+    Header,
+    TrainResult,
+    Weights,
+    check_header,
+    check_history,
+    read_log,
+    write_line,
+)
 from shared.weights import NAMES, load_weights, to_bytes
 
 LOG, WEIGHTS, LOCK = "log.jsonl", "weights.safetensors", ".lock"
@@ -75,8 +84,22 @@ def read_checkpoint(path: Path) -> tuple[TrainResult, Header]:
         history: list[EpochRecord] = json.loads(metadata["history"])
         header: Header = json.loads(metadata["header"])
         return TrainResult(history, weights), header
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
-        raise InputError(f"{path} is not a checkpoint: {error}") from None
+    except InputError:
+        raise
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{path} is not a checkpoint: {printable(repr(error))}") from None
+
+
+def check_checkpoint(path: Path, run: TrainResult, header: Header) -> None:
+    """Raise InputError unless a run can go on from what a checkpoint holds."""
+    try:
+        check_header(header)
+        check_history(run.history)
+        epochs = [record["epoch"] for record in run.history]
+        if not epochs or epochs != [*range(1, len(epochs) + 1)]:
+            raise ValueError("its epochs are not 1, 2, ...")
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"cannot go on from {path}: {printable(repr(error))}") from None
 
 
 class RunFolder:
@@ -144,7 +167,10 @@ class RunFolder:
             )
         elif self.config.overwrite:
             for name in there:
-                (self.path / name).unlink()
+                try:
+                    (self.path / name).unlink()
+                except OSError as error:
+                    raise InputError(f"cannot replace {self.path / name}: {error}") from None
 
     def _checkpoint(self) -> TrainResult:
         """Return the last checkpoint that is whole."""
@@ -152,10 +178,13 @@ class RunFolder:
         for name in (CHECKPOINT, PREVIOUS):
             try:
                 checkpoint, header = read_checkpoint(self.path / name)
+                check_checkpoint(self.path / name, checkpoint, header)
             except InputError as error:
                 reasons.append(str(error))
                 continue
             self._check(header, name)
+            if len(checkpoint.history) > self.config.epochs:
+                raise InputError(f"{self.path / name} has more epochs than the run")
             if header.get("machine") != self.header["machine"]:
                 print(
                     f"note: the run began on {header.get('machine')} and goes on on "
@@ -259,7 +288,10 @@ def belong_together(of_log: Header, of_weights: Header | None) -> bool:
 def read_header(path: Path) -> Header | None:
     """Return the header of the run that wrote a weight file, or None if the file does not say."""
     try:
+        open_regular(path).close()
         with safe_open(path, "np") as file:
-            return json.loads((file.metadata() or {})["header"])
-    except (OSError, SafetensorError, KeyError, ValueError):
+            header = json.loads((file.metadata() or {})["header"])
+        check_header(header)
+        return header
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RecursionError):
         return None

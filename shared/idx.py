@@ -135,14 +135,14 @@ def _header(shape: tuple[int, ...]) -> bytes:
     return np.array([0x800 + len(shape), *shape], ">u4").tobytes()
 
 
-def _sha256(content: bytes, shape: tuple[int, ...]) -> str:
+def _sha256(content: bytes | bytearray, shape: tuple[int, ...]) -> str:
     """Return the SHA-256 of a file with this content behind its header."""
     digest = hashlib.sha256(_header(shape))
     digest.update(content)
     return digest.hexdigest()
 
 
-def _read_file(path: Path, dimensions: int) -> tuple[bytes, tuple[int, ...]]:
+def _read_file(path: Path, dimensions: int) -> tuple[bytes | bytearray, tuple[int, ...]]:
     """Return the bytes of an IDX file behind its header, and the shape that the header gives.
 
     No more is read than the header says, and one byte, however much the file holds or unfolds to.
@@ -152,7 +152,7 @@ def _read_file(path: Path, dimensions: int) -> tuple[bytes, tuple[int, ...]]:
         with open_regular(path) as file:
             zipped = file.read(2) == b"\x1f\x8b"
             file.seek(0)
-            source = _Gunzip(file) if zipped else file
+            source: _Gunzip | BinaryIO = _Gunzip(file) if zipped else file
             start = source.read(size)
             header = np.frombuffer(start, ">u4") if len(start) == size else [0]
             if header[0] != 0x800 + dimensions:
@@ -176,9 +176,9 @@ class _Gunzip:
         self.file, self.rest = file, b""
         self.decoder, self.produced = zlib.decompressobj(31), 0
 
-    def read(self, n: int) -> bytes:
+    def read(self, n: int) -> bytearray:
         """Return the next n bytes, or fewer at the end of the file."""
-        parts = []
+        content = bytearray()
         while n > 0:
             if self.decoder.eof:  # of a member: another one may follow
                 self.rest = self.decoder.unused_data or self.file.read(CHUNK)
@@ -194,5 +194,5 @@ class _Gunzip:
             self.rest = self.decoder.unconsumed_tail
             self.produced += len(part)
             n -= len(part)
-            parts.append(part)
-        return b"".join(parts)
+            content += part
+        return content

@@ -5,6 +5,7 @@ log.jsonl is a file of JSON lines. The first is a `Header`, each further one an 
 
 import dataclasses
 import json
+import math
 import platform
 from collections.abc import Callable
 from importlib.metadata import version
@@ -15,6 +16,7 @@ import numpy as np
 
 from shared.checks import InputError
 from shared.config import Config
+from shared.files import printable, read_text
 from shared.idx import Data
 
 
@@ -68,6 +70,10 @@ class TrainResult(NamedTuple):
 OnEpoch = Callable[[EpochRecord, Callable[[], Weights]], bool | None]
 
 
+LONGEST_LOG = 2**30  # bytes: millions of epochs
+LARGEST = 1e300  # of the numbers in a record
+
+
 class DivergedError(ArithmeticError):
     """The loss is infinite or not a number."""
 
@@ -107,7 +113,15 @@ def epoch_record(
         examples: number of training examples.
         batch_size: examples in a step. The last step has the examples that are left.
         seconds: time of the training pass.
+
+    Raises:
+        DivergedError: the loss on the test images is infinite or not a number.
     """
+    if not math.isfinite(test_scores[0]):
+        raise DivergedError(
+            f"the loss is {test_scores[0]} on the test images, after epoch {epoch}. A lower "
+            "learning rate may help"
+        )
     sizes = np.minimum(batch_size, examples - batch_size * np.arange(len(losses)))
     return {
         "epoch": epoch,
@@ -190,17 +204,44 @@ def read_log(path: Path) -> tuple[Header, list[EpochRecord]]:
     Raises:
         InputError: the file cannot be read, or it is not the log of a run.
     """
-    if not path.exists():
-        raise InputError(f"there is no {path}. Name a folder that a train command wrote")
     try:
-        header, *history = [json.loads(line) for line in path.read_text().splitlines()]
-        # A file that is not a log lacks one of these keys, or has a value of another type.
-        str(header["framework"] + header["data"] + header["images"])
-        {**header["config"], **header["versions"]}
-        for record in history:
-            epoch_line(record)
-            if not 0 <= record["test_accuracy"] <= 1:
-                raise ValueError(f"a test accuracy of {record['test_accuracy']}")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{path} is not the log of a run: {error!r}") from None
+        text = read_text(path, LONGEST_LOG)
+    except FileNotFoundError:
+        raise InputError(
+            f"there is no {printable(path)}. Name a folder that a train command wrote"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {printable(path)}: {printable(error)}") from None
+    try:
+        header, *history = [json.loads(line) for line in text.splitlines()]
+        check_header(header)
+        check_history(history)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        words = printable(repr(error))
+        raise InputError(f"{printable(path)} is not the log of a run: {words}") from None
     return header, history
+
+
+def check_header(header: Any) -> None:
+    """Raise ValueError, KeyError or TypeError unless this is a `Header`, as far as we need it."""
+    for key in ("framework", "data", "images"):
+        if type(header[key]) is not str:
+            raise ValueError(f"{key} is not text")
+    for key in ("config", "versions"):
+        if type(header[key]) is not dict:
+            raise ValueError(f"{key} is not an object")
+
+
+def check_history(history: Any) -> None:
+    """Raise ValueError, KeyError or TypeError unless these are records of epochs that count up."""
+    if type(history) is not list:
+        raise ValueError("the history is not a list")
+    for before, record in zip([None, *history], history, strict=False):
+        for name in EpochRecord.__annotations__:
+            value = record[name]
+            if type(value) not in (int, float) or not abs(value) <= LARGEST:
+                raise ValueError(f"{name} is {value}")
+        if not 0 <= record["test_accuracy"] <= 1:
+            raise ValueError(f"a test accuracy of {record['test_accuracy']}")
+        if before and record["epoch"] <= before["epoch"]:
+            raise ValueError(f"epoch {record['epoch']} is behind epoch {before['epoch']}")

@@ -1,5 +1,6 @@
 """Weight files: safetensors with PyTorch's names and layout, whichever framework wrote them."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -9,7 +10,7 @@ import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
 from shared.checks import InputError
-from shared.files import open_regular, write_whole
+from shared.files import open_regular, printable, write_whole
 
 NAMES = tuple(f"linear_{layer}.{kind}" for layer in (1, 2, 3) for kind in ("weight", "bias"))
 
@@ -31,7 +32,7 @@ def load_weights(path: Path) -> dict[str, np.ndarray]:
     Raises:
         InputError: there is no such file, or it does not hold the weights of this network.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"{path} is a folder, not a weight file")
     try:
         open_regular(path).close()
@@ -65,12 +66,6 @@ def _check_shapes(shapes: Mapping[str, Sequence[int]]) -> None:
             raise InputError(f"{name.split('.')[0]}: an array of {len(shape)} dimensions")
     if list(shapes["linear_1.weight"])[-1:] > [LARGEST_SIDE**2]:
         raise InputError(f"a network of {shapes['linear_1.weight'][-1]:,} inputs is too large")
-
-
-def printable(words: object) -> str:
-    """Return words from a file as one short line without control characters."""
-    line = "".join(c if c.isprintable() else "?" for c in str(words))
-    return line if len(line) <= 300 else f"{line[:300]}..."
 
 
 def layer_sizes(weights: Mapping[str, np.ndarray]) -> tuple[int, int, int, int]:

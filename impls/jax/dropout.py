@@ -14,7 +14,7 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Bool, Float
 
-from shared.checks import check_array, check_keep, check_probability
+from shared.checks import check_array, check_keep, check_probability, check_shape, check_source
 
 Units = Float[Array, "*shape"]
 Mask = Bool[Array, "*shape"]
@@ -30,15 +30,15 @@ def sample_keep(shape: tuple[int, ...], p: float, *, key: Array) -> Mask:
         key: the source of randomness. Use a key for one mask only.
 
     Raises:
-        TypeError, ValueError: p is not a probability, or there is no key.
+        TypeError, ValueError: the shape, p or the key cannot be used, or there is none.
     """
     check_probability(p)
+    check_shape(shape)
     return _draw_keep(shape, p, key)
 
 
 def _draw_keep(shape: tuple[int, ...], p: float, key: Array | None) -> Mask:
-    if key is None:
-        raise ValueError(NO_SOURCE)
+    key = check_source(key, (Array,), NO_SOURCE)
     # float32 for every x: bfloat16 has too few values between 0 and 1 to give the rate p exactly.
     # DIFF randomness: a key is a value. The same key always gives the same numbers.
     u = jax.random.uniform(key, shape, dtype=jnp.float32)
@@ -54,10 +54,10 @@ def apply_keep(x: Units, keep: Mask, p: float) -> Units:
         p: the probability with which units were dropped, in [0, 1].
 
     Raises:
-        TypeError, ValueError: p is not a probability, the mask has another shape than x, or
-            float16 cannot hold 1 / (1 - p).
+        TypeError, ValueError: x or the mask is no array that can be used, p is not a probability,
+            the mask has another shape than x, or float16 cannot hold 1 / (1 - p).
     """
-    check_keep(x, keep, p)
+    check_keep(x, keep, p, Array)
     # At p = 1 nothing is kept, but the gradient of x / 0 would still be 0 / 0 = NaN.
     keep_rate = 1 - float(p) if p < 1 else 1.0
     # DIFF division: XLA may compute x * (1 / keep_rate), so the last digit may differ.

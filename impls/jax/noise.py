@@ -16,7 +16,15 @@ from jax import Array
 from jaxtyping import Float
 
 from impls.jax.dropout import NO_SOURCE, Units, apply_keep, sample_keep
-from shared.checks import Kind, check_array, check_noise
+from shared.checks import (
+    Kind,
+    check_array,
+    check_factors,
+    check_linear,
+    check_noise,
+    check_shape,
+    check_source,
+)
 
 Factors = Float[Array, "*shape"]
 
@@ -37,6 +45,8 @@ def sample_noise(
         TypeError, ValueError: p is not in [0, 1), or kind or masks is not possible.
     """
     check_noise(p, kind, masks)
+    check_shape(shape)
+    check_source(key, (Array,), NO_SOURCE)
     v = p / (1 - p)
     if kind == "masks":
         q = masks * v / (1 + masks * v)
@@ -106,6 +116,7 @@ class Noise(nnx.Module):
     def __call__(self, x: Units, *, key: Array | None = None, keep: Factors | None = None) -> Units:
         """Apply `noise`. In training, use the factors `keep` if there are any."""
         if not self.deterministic and keep is not None:
+            check_factors(x, keep, Array)
             return x * keep.astype(x.dtype)
         return noise(
             x, self.p, kind=self.kind, masks=self.masks, training=not self.deterministic, key=key
@@ -133,6 +144,7 @@ def dropconnect(
     Returns:
         x @ weight.T + bias, where each product x_j w_ij has its own mask in each example.
     """
+    check_linear(x, weight, bias, p, Array)
     if not training or p == 0:
         return x @ weight.T + bias
     if key is None:

@@ -3,8 +3,11 @@
 import contextlib
 import dataclasses
 import os
+import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
@@ -99,8 +102,31 @@ def compiled_code_on_disk() -> Iterator[None]:
         for name, value in settings.items():
             jax.config.update(name, value)
         compilation_cache.reset_cache()  # so that JAX looks at the settings again
-        yield
+        with _remove_if_damaged(folder):
+            yield
     finally:
         for name, value in before.items():
             jax.config.update(name, value)
         compilation_cache.reset_cache()
+
+
+@contextlib.contextmanager
+def _remove_if_damaged(folder: Path) -> Iterator[None]:
+    """Empty the cache when JAX warns that it cannot use it, instead of printing the warning.
+
+    JAX compiles anew then, but it never replaces a damaged file.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", message="Error .*persistent compilation cache")
+        show_others = warnings.showwarning
+
+        def show(message: Warning | str, *details: Any, **more: Any) -> None:
+            if "persistent compilation cache" not in str(message):
+                show_others(message, *details, **more)
+                return
+            with contextlib.suppress(OSError):  # a cache that cannot be entered stays as it is
+                for path in folder.iterdir():
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+        warnings.showwarning = show
+        yield

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from impls.numpy import prng
-from shared.checks import check_array, check_keep, check_probability
+from shared.checks import check_array, check_keep, check_probability, check_shape
 
 Units = Float[ndarray, "*shape"]
 Mask = Bool[ndarray, "*shape"]
@@ -28,9 +28,10 @@ def sample_keep(shape: tuple[int, ...], p: float, *, rng: prng.Source) -> Mask:
         rng: the source of randomness: a NumPy generator, or a key or a generator of prng.py.
 
     Raises:
-        TypeError, ValueError: p is not a probability, or there is no rng.
+        TypeError, ValueError: the shape, p or the rng cannot be used, or there is none.
     """
     check_probability(p)
+    check_shape(shape)
     return _draw_keep(shape, p, rng)
 
 
@@ -52,10 +53,10 @@ def apply_keep(x: Units, keep: Mask, p: float) -> Units:
         p: the probability with which units were dropped, in [0, 1].
 
     Raises:
-        TypeError, ValueError: p is not a probability, the mask has another shape than x, or
-            float16 cannot hold 1 / (1 - p).
+        TypeError, ValueError: x or the mask is no array that can be used, p is not a probability,
+            the mask has another shape than x, or float16 cannot hold 1 / (1 - p).
     """
-    check_keep(x, keep, p)
+    check_keep(x, keep, p, ndarray)
     keep_rate = x.dtype.type(1 - float(p))  # DIFF bfloat16: NumPy would return float32 otherwise
     # Select, do not multiply by the mask: 0 * inf is NaN.
     # DIFF select: where= divides only what is kept, so there is no x / 0 at p = 1.

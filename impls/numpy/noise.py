@@ -14,7 +14,7 @@ from numpy import ndarray
 
 from impls.numpy import prng
 from impls.numpy.dropout import NO_SOURCE, Units, apply_keep, sample_keep
-from shared.checks import Kind, check_array, check_noise
+from shared.checks import Kind, check_array, check_linear, check_noise, check_shape
 
 Factors = Float[ndarray, "*shape"]
 
@@ -35,6 +35,7 @@ def sample_noise(
         TypeError, ValueError: p is not in [0, 1), or kind or masks is not possible.
     """
     check_noise(p, kind, masks)
+    check_shape(shape)
     v = p / (1 - p)
     if kind == "masks":
         q = masks * v / (1 + masks * v)
@@ -107,6 +108,7 @@ def dropconnect(
     Returns:
         x @ weight.T + bias, where each product x_j w_ij has its own mask in each example.
     """
+    check_linear(x, weight, bias, p, ndarray)
     if not training or p == 0:
         return x @ weight.T + bias
     if rng is None:

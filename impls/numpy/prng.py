@@ -15,10 +15,13 @@ Matsumoto and Nishimura, "Mersenne Twister", ACM TOMACS 8 (1998).
 """
 
 import math
+import operator
 from typing import TypeAlias
 
 import numpy as np
 from numpy import ndarray
+
+from shared.checks import check_probability, check_shape, check_source
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
@@ -36,8 +39,9 @@ def threefry2x32(key: ndarray, high: ndarray, low: ndarray) -> tuple[ndarray, nd
     Raises:
         TypeError: the key is not uint32 (2,).
     """
-    if key.dtype != np.uint32 or key.shape != (2,):
-        raise TypeError(f"a key is uint32 (2,), got {key.dtype} {key.shape}")
+    if not isinstance(key, ndarray) or key.dtype != np.uint32 or key.shape != (2,):
+        got = f"{key.dtype} {key.shape}" if isinstance(key, ndarray) else type(key).__name__
+        raise TypeError(f"a key is uint32 (2,), got {got}")
     keys = (key[0], key[1], key[0] ^ key[1] ^ np.uint32(0x1BD11BDA))
     x0, x1 = high + keys[0], low + keys[1]
     for group in range(5):  # four rounds in each. After a group, a part of the key is added
@@ -52,6 +56,7 @@ def threefry2x32(key: ndarray, high: ndarray, low: ndarray) -> tuple[ndarray, nd
 
 def _hash_counters(key: ndarray, shape: tuple[int, ...]) -> tuple[ndarray, ndarray]:
     """Hash 0, 1, 2, ..., the row-major indices of an array of that shape."""
+    check_shape(shape)
     index = np.arange(math.prod(shape), dtype=np.uint64).reshape(shape)
     with np.errstate(over="ignore"):  # NumPy warns of overflow in a 0-d sum
         return threefry2x32(key, (index >> 32).astype(np.uint32), index.astype(np.uint32))
@@ -59,7 +64,7 @@ def _hash_counters(key: ndarray, shape: tuple[int, ...]) -> tuple[ndarray, ndarr
 
 def key(seed: int) -> ndarray:
     """Return the key uint32 (2,) of the lower 32 bits of a seed, as JAX does by default."""
-    return np.array([0, seed % 2**32], np.uint32)
+    return np.array([0, operator.index(seed) % 2**32], np.uint32)
 
 
 def split(key: ndarray, num: int = 2) -> ndarray:
@@ -69,12 +74,14 @@ def split(key: ndarray, num: int = 2) -> ndarray:
 
 def fold_in(key: ndarray, data: int) -> ndarray:
     """Return a new key uint32 (2,) for a number, for example for the step of training."""
-    high, low = np.zeros(1, np.uint32), np.array([data % 2**32], np.uint32)
+    high, low = np.zeros(1, np.uint32), np.array([operator.index(data) % 2**32], np.uint32)
     return np.concatenate(threefry2x32(key, high, low))
 
 
 def bits(key: ndarray, shape: tuple[int, ...] = (), dtype: type = np.uint32) -> ndarray:
     """Return random bits as unsigned integers of a dtype of 8, 16, 32 or 64 bits."""
+    if np.dtype(dtype).kind != "u":
+        raise TypeError(f"bits are unsigned integers, got the dtype {np.dtype(dtype)}")
     high, low = _hash_counters(key, shape)
     if np.dtype(dtype) == np.uint64:
         return (high.astype(np.uint64) << np.uint64(32)) | low
@@ -99,6 +106,7 @@ def bernoulli(key: ndarray, p: float = 0.5, shape: tuple[int, ...] = ()) -> ndar
 
     The uniforms have the dtype of p. For a Python float that is float32.
     """
+    check_probability(p)
     dtype = type(p) if isinstance(p, np.floating) else np.float32
     return uniform(key, shape, dtype) < dtype(p)
 
@@ -111,7 +119,7 @@ class Generator:
 
     def manual_seed(self, seed: int) -> "Generator":
         """Set the state from a seed. PyTorch uses the lower 32 bits of it."""
-        self._words = np.random.RandomState(seed % 2**32)
+        self._words = np.random.RandomState(operator.index(seed) % 2**32)
         return self
 
     def words(self, n: int) -> ndarray:
@@ -121,6 +129,9 @@ class Generator:
 
 def rand(shape: tuple[int, ...], *, generator: Generator, dtype: type = np.float32) -> ndarray:
     """Return uniform random numbers in [0, 1): float32 from 24 bits, float64 from 53 bits."""
+    check_shape(shape)
+    if not isinstance(generator, Generator):
+        raise TypeError(f"generator must be a Generator of prng.py, got {type(generator).__name__}")
     n = math.prod(shape)
     if np.dtype(dtype) == np.float64:
         high, low = generator.words(2 * n).reshape(n, 2).T
@@ -134,6 +145,7 @@ Source: TypeAlias = np.random.Generator | Generator | ndarray
 
 def random(rng: Source, shape: tuple[int, ...]) -> ndarray:
     """Return float32 uniforms in [0, 1) from any of the three sources."""
+    check_source(rng, (np.random.Generator, Generator, ndarray), "pass a source of randomness")
     if isinstance(rng, ndarray):
         return uniform(rng, shape)
     if isinstance(rng, Generator):

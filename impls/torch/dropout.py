@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
 
 from impls.torch.selection import select
-from shared.checks import check_array, check_keep, check_probability
+from shared.checks import check_array, check_keep, check_probability, check_shape, check_source
 
 # Names for types: a float tensor of some shape, and a boolean one of the same shape (jaxtyping).
 Units = Float[Tensor, "*shape"]
@@ -35,15 +35,15 @@ def sample_keep(shape: tuple[int, ...], p: float, *, generator: Generator) -> Ma
         generator: the source of randomness. The mask is drawn on its device.
 
     Raises:
-        TypeError, ValueError: p is not a probability, or there is no generator.
+        TypeError, ValueError: the shape, p or the generator cannot be used, or there is none.
     """
     check_probability(p)
+    check_shape(shape)
     return _draw_keep(shape, p, generator)
 
 
 def _draw_keep(shape: tuple[int, ...], p: float, generator: Generator | None) -> Mask:
-    if generator is None:
-        raise ValueError(NO_SOURCE)
+    generator = check_source(generator, (Generator,), NO_SOURCE)
     # float32 for every x: bfloat16 has too few values between 0 and 1 to give the rate p exactly.
     # DIFF randomness: a generator has a state, and each draw changes it.
     u = torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float32)
@@ -59,10 +59,10 @@ def apply_keep(x: Units, keep: Mask, p: float) -> Units:
         p: the probability with which units were dropped, in [0, 1].
 
     Raises:
-        TypeError, ValueError: p is not a probability, the mask has another shape than x, or
-            float16 cannot hold 1 / (1 - p).
+        TypeError, ValueError: x or the mask is no array that can be used, p is not a probability,
+            the mask has another shape than x, or float16 cannot hold 1 / (1 - p).
     """
-    check_keep(x, keep, p)
+    check_keep(x, keep, p, Tensor)
     # At p = 1 nothing is kept, but the gradient of x / 0 would still be 0 / 0 = NaN.
     keep_rate = 1 - float(p) if p < 1 else 1.0
     # Select, do not multiply by the mask: 0 * inf is NaN.

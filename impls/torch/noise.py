@@ -24,7 +24,15 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from impls.torch.dropout import NO_SOURCE, Units, apply_keep, sample_keep
-from shared.checks import Kind, check_array, check_noise
+from shared.checks import (
+    Kind,
+    check_array,
+    check_factors,
+    check_linear,
+    check_noise,
+    check_shape,
+    check_source,
+)
 
 Factors = Float[Tensor, "*shape"]
 
@@ -45,6 +53,8 @@ def sample_noise(
         TypeError, ValueError: p is not in [0, 1), or kind or masks is not possible.
     """
     check_noise(p, kind, masks)
+    check_shape(shape)
+    check_source(generator, (Generator,), NO_SOURCE)
     v = p / (1 - p)
     if kind == "masks":
         q = masks * v / (1 + masks * v)
@@ -116,6 +126,7 @@ class Noise(nn.Module):
     ) -> Units:
         """Apply `noise`. In training, use the factors `keep` if there are any."""
         if self.training and keep is not None:
+            check_factors(x, keep, Tensor)
             return x * keep.to(x.dtype)
         return noise(
             x, self.p, kind=self.kind, masks=self.masks, training=self.training, generator=generator
@@ -143,6 +154,7 @@ def dropconnect(
     Returns:
         x @ weight.T + bias, where each product x_j w_ij has its own mask in each example.
     """
+    check_linear(x, weight, bias, p, Tensor)
     if not training or p == 0:
         return F.linear(x, weight, bias)
     if generator is None:
