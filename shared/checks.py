@@ -69,20 +69,24 @@ def _check_dense(x: Any, name: str) -> None:
         raise TypeError(f"{name} must be an ordinary dense array: not sparse, nested or masked")
 
 
-def check_keep(x: Any, keep: Any, p: Any, array: Any) -> None:
-    """Check that a mask and a rate fit `x`, an array of the class `array`.
+def check_keep(x: Any, keep: Any, p: Any) -> None:
+    """Check that a mask and a rate fit `x`.
 
     Raises:
-        TypeError: `p` is not a real number, `x` is not as in `check_array`, or the mask does not
-            hold booleans.
+        TypeError: `p` is not a real number, `x` does not hold floating point numbers, the mask
+            does not hold booleans, or only one of the two is a tensor of PyTorch.
         ValueError: `p` is not in [0, 1], the mask has another shape than `x`, or `x` is float16
             and cannot hold 1 / (1 - p).
     """
     check_probability(p)
-    check_array(x, array)
+    _check_dense(x, "x")
+    _check_dense(keep, "the mask")
+    if _dtype(x) not in FLOATING or not hasattr(x, "shape"):
+        raise TypeError(f"x must be an array of floating point numbers, got {_dtype(x)}")
     if _dtype(keep) != "bool" or not hasattr(keep, "shape"):
         raise TypeError(f"the mask must be an array of booleans, got {_dtype(keep)}")
-    _check_dense(keep, "the mask")
+    if isinstance(x.dtype, np.dtype) != isinstance(keep.dtype, np.dtype):
+        raise TypeError(f"x is a {type(x).__name__}, but the mask a {type(keep).__name__}")
     if keep.shape != x.shape:
         raise ValueError(f"the mask has the shape {tuple(keep.shape)}, but x has {tuple(x.shape)}")
     if 0 < (1 - float(p)) * LARGEST_FLOAT16 < 1 and str(x.dtype) in ("float16", "torch.float16"):
@@ -99,7 +103,7 @@ def check_source(source: Source | None, kinds: tuple[Any, ...], missing: str) ->
     if source is None:
         raise ValueError(missing)
     if not isinstance(source, kinds):
-        names = " or ".join(kind.__name__.split(".")[-1] for kind in dict.fromkeys(kinds))
+        names = " or ".join(dict.fromkeys(kind.__name__.split(".")[-1] for kind in kinds))
         raise TypeError(f"the source of randomness must be a {names}, got {type(source).__name__}")
     return source
 

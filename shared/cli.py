@@ -1,5 +1,6 @@
 """The commands: reading the flags, and what `train` and `evaluate` do in every framework."""
 
+import atexit
 import contextlib
 import dataclasses
 import io
@@ -115,6 +116,8 @@ def train_main(
         join: given the settings, joins the other processes that train the same network.
         settings: the dataclass whose fields are the flags.
     """
+    # While Python cleans up behind the run, nothing is left to stop.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     with one_line_errors():
         config = parse(settings, f"impls.{framework}.train", out=Path("runs") / framework)
         with join(config) as group, one_line_errors():
@@ -158,7 +161,7 @@ def train_and_save(
     if group.rank > 0:
         return _follow(train, config, data, group)
     with (
-        stop_on_signals(),
+        stop_on_signals() as stop_if_asked,
         _open_folder(config, header, group) as folder,
         tqdm(total=config.epochs, unit="epoch", disable=None) as bar,  # None: only on a terminal
     ):
@@ -176,6 +179,7 @@ def train_and_save(
             with bar.external_write_mode():
                 say(epoch_line(record))
             bar.update()
+            stop_if_asked()
 
         try:
             with watch(group):
@@ -234,22 +238,33 @@ class Stopped(BaseException):  # not an Exception, so that nobody catches it by 
 
 
 @contextlib.contextmanager
-def stop_on_signals() -> Iterator[None]:
-    """Raise Stopped at the first Ctrl-C or SIGTERM, and ignore further ones."""
+def stop_on_signals() -> Iterator[Callable[[], None]]:
+    """Raise Stopped at the first Ctrl-C or SIGTERM, and ignore further ones.
+
+    Yields:
+        A function that raises it again. Python forgets an error that a signal raises while memory
+        is cleaned up.
+    """
+    got: list[int] = []
+
+    def again() -> None:
+        if got:
+            raise Stopped(got[0])
 
     def stop(number: int, frame: Any) -> None:
         for one in before:
             signal.signal(one, signal.SIG_IGN)
+        got.append(number)
         raise Stopped(number)
 
     if threading.current_thread() is not threading.main_thread():  # others cannot have handlers
-        yield
+        yield again
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:
         signal.signal(number, stop)
     try:
-        yield
+        yield again
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,5 +1,6 @@
 """A run that is stopped at any moment goes on, and ends as if it had never been stopped."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -300,6 +301,18 @@ def test_start_in_one_framework_and_go_on_in_the_other(tmp_path):
     assert not np.array_equal(both["linear_1.weight"], half["linear_1.weight"])
 
 
+def test_a_signal_whose_error_is_forgotten_stops_after_the_epoch(config, small_data, capsys):
+    def train(config, data, on_epoch, start=None):
+        with contextlib.suppress(BaseException):  # as Python does in a callback of its own
+            signal.raise_signal(signal.SIGTERM)
+        return fake(config, data, on_epoch, start)
+
+    with pytest.raises(SystemExit) as stopped:
+        train_and_save("torch", train, config, small_data, MACHINE)
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert "that of epoch 1:" in capsys.readouterr().err
+
+
 def test_what_a_killed_process_left_is_swept(config, small_data):
     config.out.mkdir()
     (config.out / ".weights.safetensors.abc.unfinished").write_bytes(b"half")
@@ -333,5 +346,6 @@ def test_a_save_survives_a_loss_of_power(tmp_path):
     assert lost["FAILED: a save had ended, and was lost"]
 
 
+@pytest.mark.filterwarnings("ignore:os.fork")  # by JAX. The child calls nothing of it
 def test_a_short_write_leaves_the_checkpoint_before(tmp_path):
     assert set(faults.short_writes(tmp_path, step=2000)) == {"refused"}

@@ -57,7 +57,7 @@ def apply_keep(x: Units, keep: Mask, p: float) -> Units:
         TypeError, ValueError: x or the mask is no array that can be used, p is not a probability,
             the mask has another shape than x, or float16 cannot hold 1 / (1 - p).
     """
-    check_keep(x, keep, p, Array)
+    check_keep(x, keep, p)
     # At p = 1 nothing is kept, but the gradient of x / 0 would still be 0 / 0 = NaN.
     keep_rate = 1 - float(p) if p < 1 else 1.0
     # DIFF division: XLA may compute x * (1 / keep_rate), so the last digit may differ.

@@ -1,6 +1,7 @@
 """The device and the precision of a run, and the cache of compiled code, in JAX."""
 
 import contextlib
+import ctypes
 import dataclasses
 import os
 import shutil
@@ -51,6 +52,8 @@ def _forget_old_code(config: Config) -> None:
     network = dataclasses.replace(config, lr=0, seed=0, epochs=1, out=Path())
     if network not in _networks and len(_networks) >= MOST_NETWORKS:
         jax.clear_caches()
+        with contextlib.suppress(OSError, AttributeError):  # where the C library is not glibc
+            ctypes.CDLL(None).malloc_trim(0)  # else glibc keeps what was freed
         _networks.clear()
     _networks.add(network)
 

@@ -56,7 +56,7 @@ def apply_keep(x: Units, keep: Mask, p: float) -> Units:
         TypeError, ValueError: x or the mask is no array that can be used, p is not a probability,
             the mask has another shape than x, or float16 cannot hold 1 / (1 - p).
     """
-    check_keep(x, keep, p, ndarray)
+    check_keep(x, keep, p)
     keep_rate = x.dtype.type(1 - float(p))  # DIFF bfloat16: NumPy would return float32 otherwise
     # Select, do not multiply by the mask: 0 * inf is NaN.
     # DIFF select: where= divides only what is kept, so there is no x / 0 at p = 1.

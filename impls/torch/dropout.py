@@ -62,7 +62,7 @@ def apply_keep(x: Units, keep: Mask, p: float) -> Units:
         TypeError, ValueError: x or the mask is no array that can be used, p is not a probability,
             the mask has another shape than x, or float16 cannot hold 1 / (1 - p).
     """
-    check_keep(x, keep, p, Tensor)
+    check_keep(x, keep, p)
     # At p = 1 nothing is kept, but the gradient of x / 0 would still be 0 / 0 = NaN.
     keep_rate = 1 - float(p) if p < 1 else 1.0
     # Select, do not multiply by the mask: 0 * inf is NaN.

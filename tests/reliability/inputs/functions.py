@@ -198,7 +198,8 @@ def same_shape(result: Any, x: Any) -> None:
 
 def check(result: Any, x: Any, p: Any, keep: Any = None) -> None:
     """Check that a result is what dropout of x may return."""
-    assert type(result) is type(x) or type(x).__name__ == "Parameter", type(result)
+    same = type(result) is type(x) or type(x).__name__ == "Parameter"
+    assert same or keep is not None, type(result)  # apply_keep converts what NumPy or JAX can
     same_shape(result, x)
     values, inputs = as_numpy(result), as_numpy(x)
     kept = inputs / (1 - float(p)) if p < 1 else np.zeros_like(inputs)
@@ -244,7 +245,7 @@ def tries(f: SimpleNamespace) -> dict[str, tuple[dict[str, Make], Callable[[Any]
         ),
         "apply_keep to x": (
             xs,
-            lambda v: check(d.apply_keep(v, mask_for(f, v), 0.5), v, 0.5),
+            lambda v: check(d.apply_keep(v, mask_for(f, v), 0.5), v, 0.5, mask_for(f, v)),
         ),
         "apply_keep with keep": (KEEPS, lambda v: check(d.apply_keep(x, v, 0.5), x, 0.5, v)),
         "apply_keep with p": (
