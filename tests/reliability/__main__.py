@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--dtypes", nargs="*", default=["float32", "float64"])
     flags = parser.parse_args()
     results = json.loads((DOCS / "reliability.json").read_text())
+    text = ""
     for name, measure in parts(flags).items():
         if not flags.parts or name in flags.parts:
             results[name] = measure()

@@ -121,8 +121,14 @@ def _sameness(results: dict[str, dict[str, dict[str, Any]]]) -> str:
 
 
 def _inputs(results: dict[str, dict[str, Any]]) -> str:
+    words = {
+        "weights": "weight files",
+        "data": "folders of images",
+        "functions": "arguments of functions",
+        "environment": "environments",
+    }
     rows = [
-        [kind, of["tried"], of["clear error"], of["works"], len(of["FAILED"])]
+        [words.get(kind, kind), of["tried"], of["clear error"], of["works"], len(of["FAILED"])]
         for kind, of in results.items()
     ]
     total = ["all", *(sum(row[i] for row in rows) for i in range(1, 5))]
