@@ -75,7 +75,9 @@ print(impls.jax.dropout.sample_keep(shape, 0.5, key=jax.random.fold_in(key, 1)).
 # %%
 units = np.random.default_rng(0).normal(size=(256, 256)).astype(np.float32)
 from_numpy = impls.numpy.dropout.dropout(units, 0.5, training=True, rng=prng.key(0))
-from_jax = impls.jax.dropout.dropout(units, 0.5, training=True, key=jax.random.key(0))
+from_jax = impls.jax.dropout.dropout(
+    jax.numpy.asarray(units), 0.5, training=True, key=jax.random.key(0)
+)
 print("as in JAX:", np.array_equal(from_numpy, from_jax))
 
 from_numpy = impls.numpy.dropout.dropout(
