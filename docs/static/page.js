@@ -8,7 +8,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const switches = [...document.querySelectorAll(".switch button")];
   function choose(framework) {
     const rows = [...document.querySelectorAll(".columns .part")];
-    const at = rows.find((row) => row.getBoundingClientRect().bottom > 80);
+    const at = rows.find((row) => row.getBoundingClientRect().bottom > 120);
     const before = at?.getBoundingClientRect().top ?? 0;
     root.dataset.framework = framework;
     for (const button of switches) {
