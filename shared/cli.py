@@ -243,9 +243,14 @@ def stop_on_signals() -> Iterator[Callable[[], None]]:
 
     Yields:
         A function that raises it again. Python forgets an error that a signal raises while memory
-        is cleaned up.
+        is cleaned up, and would print that it does.
     """
     got: list[int] = []
+    print_forgotten = sys.unraisablehook
+
+    def forgotten(error: Any) -> None:
+        if not isinstance(error.exc_value, Stopped):
+            print_forgotten(error)
 
     def again() -> None:
         if got:
@@ -263,9 +268,11 @@ def stop_on_signals() -> Iterator[Callable[[], None]]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:
         signal.signal(number, stop)
+    sys.unraisablehook = forgotten
     try:
         yield again
     finally:
+        sys.unraisablehook = print_forgotten
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -30,10 +30,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the contract's JAX tests in one process, so that each finds what others compiled."""
+    """Run in one process what shares something: what JAX compiled, and runs nobody disturbed."""
     for item in items:
         if "jax" in item.nodeid and item.path.name in ("test_contract.py", "test_mutants.py"):
             item.add_marker(pytest.mark.xdist_group("jax"))
+        if "undisturbed" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("undisturbed"))
 
 
 @pytest.fixture(scope="module")

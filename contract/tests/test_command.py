@@ -115,6 +115,7 @@ def test_a_terminal_without_such_letters_gets_escapes(tmp_path):
     assert "dr\\xf6pout" in ended.stdout
 
 
+@pytest.mark.slow
 def test_the_wheel_works_in_an_environment_of_its_own(tmp_path):
     """One framework (NumPy), in a project that has folders tests/ and shared/ of its own."""
     wheels, source = tmp_path / "wheels", tmp_path / "source"
