@@ -130,15 +130,15 @@ def join(config: ParallelConfig) -> Iterator[Group]:
                 gather(None)
             yield Group(jax.process_index(), jax.process_count(), gather)
     except BaseException as error:
-        # At once: JAX would first wait for the others, and they may be waiting for us. But if all
-        # leave, process 0 comes last, because JAX aborts those that lose it.
+        # At once: JAX would first wait for the others, who may be waiting for us. But process 0
+        # leaves last, because JAX aborts the processes that lose it.
         leave(error, after=1 if rank == "0" else 0)
     jax.distributed.shutdown()
 
 
 @contextlib.contextmanager
 def _mesh(config: ParallelConfig) -> Iterator[None]:
-    """Divide what `ROWS` says among all devices of all processes, if they are more than one."""
+    """Divide the axis of `ROWS` among all devices of all processes, if there are several."""
     platform = choose_device(config.device).platform
     count = config.processes * config.devices
     if count == 1:

@@ -48,14 +48,14 @@ class ParallelMLP(nn.Module):
         rank, size = dist.get_rank(), dist.get_world_size()
         # Our rows. Parts differ by at most one row. Some are empty if there are too few rows.
         first, last = len(x) * rank // size, len(x) * (rank + 1) // size
-        # DIFF randomness: a generator cannot skip numbers, so each process draws the whole masks.
+        # DIFF randomness: a CPU generator cannot skip numbers, so each process draws whole masks.
         masks = keep or (
             _draw(self.model.dropout_1, len(x), self.model.linear_1, generator),
             _draw(self.model.dropout_2, len(x), self.model.linear_2, generator),
         )
         ours = [None if mask is None else mask[first:last] for mask in masks]
         logits = self.replica(x[first:last], keep=ours)
-        # The rows of the others, without a gradient. Each process fills in its own, the rest is 0.
+        # Each process fills in its rows, the rest is 0. The sum has all rows, but no gradient.
         rows = logits.new_zeros(len(x), logits.shape[1])
         rows[first:last] = logits.detach()
         dist.all_reduce(rows)

@@ -16,9 +16,9 @@ Linux and `strace`. A part of it runs in `make test`.
 A run keeps a checkpoint in its folder after each epoch (`--checkpoint-every`): the weights, the
 lines of the log so far, the settings, and a SHA-256 over all. Nothing else is needed, because all
 randomness follows from the seed, the epoch and the step. A new checkpoint is written under another
-name, synced to the disk and read again before it takes the place of the last one, which is kept,
-too. The same command with `--resume` goes on from there. It starts at the beginning if there is no
-checkpoint yet, and refuses to go on with other settings, which it names.
+name, synced to the disk, read again, and then renamed. The last one is kept, too. The same command
+with `--resume` goes on from there. It starts at the beginning if there is no checkpoint yet, and
+refuses to go on with other settings, which it names.
 
 Ctrl-C and SIGTERM stop a run with status 130 or 143 and one line that says how to go on. A loss
 that is infinite or not a number ends it with status 1. A folder that holds a run is replaced only
@@ -43,22 +43,23 @@ what was not synced. If the simulation leaves out the syncing, it does lose chec
 {sameness}
 
 The files are the same, byte for byte, as long as the versions, the processor and the number of
-threads are the same; the log has them in its first line. Another number of threads adds up in
-another order. What follows is {apart}.
+threads are the same; the log has them in its first line. Another number of threads may add in
+another order. Training makes this rounding larger.
 
 ## Odd inputs
 
 Files that are damaged, huge or not what they should be, flags and arguments that make no sense,
 places that cannot be written, and environments without a home, a terminal or a character set. Each
-has to work, or to end in one clear line and an exit status that is not 0.
+has to give the right result, or one clear line and an exit status that is not 0. A damaged
+checkpoint gives the right result if the one before it is used.
 
 {inputs}
 
 ## Memory
 
 One process trained {calls} networks, each with another learning rate, other dropout rates, another
-seed and other sizes, and one network for {epochs} epochs. The first column of each pair is after a
-tenth of it.
+seed and other sizes, and one network for {epochs} epochs. The first memory and handles are those
+after a tenth of the work.
 
 {memory}
 
@@ -85,7 +86,11 @@ def table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
 
 def _kills(results: dict[str, dict[str, int]]) -> str:
     outcomes = sorted({name for counts in results.values() for name in counts})
-    rows = [[name, *(counts.get(name, 0) for counts in results.values())] for name in outcomes]
+    words = {"FAILED: a traceback": "printed a traceback while it stopped"}
+    rows = [
+        [words.get(name, name), *(counts.get(name, 0) for counts in results.values())]
+        for name in outcomes
+    ]
     return table(["", *(NAMES[name] for name in results)], rows)
 
 
@@ -177,7 +182,6 @@ def page(results: dict[str, Any]) -> str:
     Args:
         results: of all parts, by their names.
     """
-    one = results["sameness"]["torch"]["float32"]["one thread"]
     calls, epochs = (
         results["memory"]["torch"][name]["last"][number]
         for name, number in (("many_calls", "calls"), ("many_epochs", "epochs"))
@@ -186,7 +190,6 @@ def page(results: dict[str, Any]) -> str:
         kills=_kills(results["kills"]),
         faults=_faults(results["faults"]),
         sameness=_sameness(results["sameness"]),
-        apart="rounding, which training makes larger" if one else "nothing",
         inputs=_inputs(results["inputs"]),
         calls=f"{calls:,}",
         epochs=f"{epochs:,}",
