@@ -2,9 +2,9 @@
 
 python -m experiments.parallel.scaling
 
-Measured: an epoch on one core, an epoch of two processes with a core each, and an epoch of one
-process with two threads. The efficiency is the time on one core over twice the other time: 1 means
-that the second core halves the time.
+Measured: an epoch of one process on one core, of two processes that are pinned to a core each, of
+two processes that may use both cores, and of one process with two threads. The efficiency is the
+time on one core over twice the other time: 1 means that the second core halves the time.
 
 Computed: a step on N devices takes
 
@@ -35,6 +35,8 @@ from shared.records import read_log
 ROOT = Path(__file__).parents[2]
 CORES = sorted(os.sched_getaffinity(0))[:2] if hasattr(os, "sched_getaffinity") else []
 FRAMEWORKS = ("torch", "jax")
+# One process on one core, two processes pinned or free to use both cores, one process on two cores.
+KINDS = ("one core", "pinned", "free", "two threads")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,18 +60,18 @@ def command(framework: str, kind: str) -> tuple[list[str], dict[str, str]]:
 
     Args:
         framework: torch or jax.
-        kind: `one core`, `two processes` with a core each, or `two threads`.
+        kind: one of `KINDS`.
     """
-    module = [sys.executable, "-m", f"impls.{framework}.train"]
+    module = ["-m", f"impls.{framework}.train"]
     cores = CORES[:1] if kind == "one core" else CORES
     variables = {"OMP_NUM_THREADS": "2" if kind == "two threads" else "1"}
-    if kind == "two processes":
-        pinned = ["-m", "experiments.parallel.pinned", framework]
+    if kind in ("pinned", "free"):
+        module = ["-m", "experiments.parallel.pinned", framework] if kind == "pinned" else module
         if framework == "torch":
             run = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-            return [*run, "--nproc-per-node", "2", *pinned], variables
-        return [sys.executable, *pinned, "--processes", "2"], variables
-    return ["taskset", "-c", ",".join(map(str, cores)), *module], variables
+            return [*run, "--nproc-per-node", "2", *module], variables
+        return [sys.executable, *module, "--processes", "2"], variables
+    return ["taskset", "-c", ",".join(map(str, cores)), sys.executable, *module], variables
 
 
 def seconds(framework: str, kind: str, width: int, flags: ScalingConfig) -> float:
@@ -91,18 +93,19 @@ def seconds(framework: str, kind: str, width: int, flags: ScalingConfig) -> floa
 
 def measured(flags: ScalingConfig) -> None:
     """Print the seconds of an epoch and the efficiencies."""
-    kinds = ("one core", "two processes", "two threads")
-    say("framework  width  one core  two processes  two threads  efficiency: processes, threads")
+    say(" " * 19 + "seconds of an epoch" + " " * 24 + "efficiency")
+    say("framework  width  one core  pinned    free  two threads    pinned   free  two threads")
     for framework in FRAMEWORKS:
         for width in flags.widths:
-            times = {kind: [] for kind in kinds}  # type: dict[str, list[float]]
+            times = {kind: [] for kind in KINDS}  # type: dict[str, list[float]]
             for _ in range(flags.repeats):
-                for kind in kinds:
+                for kind in KINDS:
                     times[kind].append(seconds(framework, kind, width, flags))
-            one, processes, threads = (statistics.median(times[kind]) for kind in kinds)
+            one, *two = (statistics.median(times[kind]) for kind in KINDS)
+            row = [framework, width, one, *two, *(one / value / 2 for value in two)]
             say(
-                f"{framework:9}  {width:5}  {one:8.2f}  {processes:13.2f}  {threads:11.2f}"
-                f"  {one / processes / 2:21.2f}  {one / threads / 2:7.2f}"
+                "{:9}  {:5}  {:8.2f}  {:6.2f}  {:6.2f}  {:11.2f}    {:6.2f}  {:5.2f}  {:11.2f}"
+                "".format(*row)
             )
 
 
@@ -115,10 +118,10 @@ class Machine(NamedTuple):
     latency: float  # of a message, seconds
 
 
-# Assumptions, not measurements. The speeds are about a half of what the matrix products of large
-# networks reach in float32. A small network reaches less, and then computation weighs more.
+# Assumptions, except for the speed of a core: about that of PyTorch in the measured table. A GPU
+# is slower with a small network, and then computation weighs more.
 MACHINES = (
-    Machine("CPU cores, 10 Gbit/s Ethernet", 30e9, 1.25e9, 30e-6),
+    Machine("CPU cores, 10 Gbit/s Ethernet", 100e9, 1.25e9, 30e-6),
     Machine("GPUs, 400 Gbit/s InfiniBand", 20e12, 50e9, 5e-6),
 )
 DEVICES = (1, 8, 32, 128, 256, 1024)
