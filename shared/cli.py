@@ -72,7 +72,8 @@ def parse(
 def one_line_errors() -> Iterator[None]:
     """On an InputError, print its message in one line on stderr and exit with status 2.
 
-    On Ctrl-C, exit with status 130. Text that a stream cannot print never ends a command.
+    On Ctrl-C, exit with status 130; on a LostProcessError, with 1. Text that a stream cannot print
+    never ends a command.
     """
     mend_streams()
     try:
@@ -80,6 +81,9 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         raise SystemExit(130) from None
+    except LostProcessError as error:
+        print(f"error: {error}. --resume goes on from the last checkpoint", file=sys.stderr)
+        raise SystemExit(1) from None
     except (InputError, MemoryError) as error:
         words = " ".join(str(error).split()) or "there is not enough memory"
         print(f"error: {printable(words, 590)}", file=sys.stderr)
@@ -120,7 +124,7 @@ def train_main(
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     with one_line_errors():
         config = parse(settings, f"impls.{framework}.train", out=Path("runs") / framework)
-        with join(config) as group, one_line_errors():
+        with join(config) as group, watch(group):
             machine = describe(config.device)
             data = load(config.data, resize=config.resize)
             train_and_save(framework, train, config, data, machine, group)
@@ -199,7 +203,10 @@ def train_and_save(
 
 @contextlib.contextmanager
 def _open_folder(config: RunConfig, header: Header, group: Group) -> Iterator[RunFolder]:
-    """Open the folder of a run, and tell the other processes where the run stands."""
+    """Open the folder of a run, and tell the other processes where the run stands.
+
+    What they pass to `gather` at the same time is not used.
+    """
     with contextlib.ExitStack() as stack:
         try:
             folder = stack.enter_context(RunFolder(config, header))
@@ -215,15 +222,12 @@ def _follow(
 ) -> TrainResult:
     """Train as process 0 does, and leave it to process 0 to print and to write."""
     try:
-        with stop_on_signals(), watch(group):
-            start = group.gather(None)[0]  # see _open_folder
+        with stop_on_signals():
+            start = group.gather(None)[0]  # from _open_folder
             if isinstance(start, InputError):
                 raise SystemExit(2)
             return train(config, data, start=start)
     except DivergedError:
-        raise SystemExit(1) from None
-    except LostProcessError as error:  # perhaps process 0
-        print(f"error: {error}. --resume goes on from the last checkpoint", file=sys.stderr)
         raise SystemExit(1) from None
     except Stopped as stopped:
         raise SystemExit(128 + stopped.signal) from None

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from shared.checks import InputError
 from shared.records import Header
 
-TIMEOUT = 60  # seconds in which the processes must find each other
-# What gloo says, by which the processes of both frameworks talk to each other between CPUs.
+JOIN_TIMEOUT = 60  # seconds in which the processes must find each other
+WAIT_TIMEOUT = 600  # seconds to wait for a process that has joined: it may be loading data
+# What gloo says when a process is gone. Both frameworks use gloo for all-reduce between CPUs.
 LOST = re.compile(r"connection (closed|reset|refused)|broken pipe|time[d ]*out", re.IGNORECASE)
 
 
@@ -34,7 +35,7 @@ def check_same_settings(group: Group, header: Header) -> None:
     """Check that every process has the settings and the data of process 0.
 
     Raises:
-        InputError: one has not. Only process 0 has to tell, so the others exit with status 2.
+        InputError: one has not. Only process 0 prints it. The others exit with status 2.
     """
     settings = {**header["config"], "data": header["data"], "images": header["images"]}
     settings.pop("out")  # only process 0 writes
@@ -52,7 +53,7 @@ def check_same_settings(group: Group, header: Header) -> None:
 
 @contextlib.contextmanager
 def deadline(address: str) -> Iterator[None]:
-    """End the process with a line and status 2 if the context lasts longer than `TIMEOUT`.
+    """End the process with a line and status 2 if the context lasts longer than `JOIN_TIMEOUT`.
 
     Left to themselves, the frameworks print pages of C++, and JAX aborts.
 
@@ -62,13 +63,13 @@ def deadline(address: str) -> Iterator[None]:
 
     def give_up() -> None:
         print(
-            f"error: the other processes did not come to {address} within {TIMEOUT} seconds",
+            f"error: not all processes connected to {address} within {JOIN_TIMEOUT} seconds",
             file=sys.stderr,
             flush=True,
         )
         os._exit(2)
 
-    timer = threading.Timer(TIMEOUT, give_up)
+    timer = threading.Timer(JOIN_TIMEOUT, give_up)
     timer.daemon = True
     timer.start()
     try:

@@ -1,5 +1,6 @@
 """Several processes and devices train the same network as one: experiments.parallel.equality."""
 
+import contextlib
 import os
 import re
 import signal
@@ -28,6 +29,7 @@ from impls.torch.train import make_optimizer, train_step
 from shared import group as shared_group
 from shared import idx, launch
 from shared.checks import InputError
+from shared.cli import train_main
 from shared.config import Config
 from shared.data import Data, load
 from shared.folder import CHECKPOINT, read_checkpoint, write_checkpoint
@@ -231,6 +233,21 @@ def test_a_lost_process_is_told_from_other_errors():
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
 
+def test_a_process_is_lost_before_the_first_epoch(tmp_path, monkeypatch, capsys):
+    def gather(value):
+        raise RuntimeError("Connection reset by peer")
+
+    join = contextlib.nullcontext(Group(0, 2, gather))
+    words = ["--data", "sample", "--out", str(tmp_path / "run")]
+    monkeypatch.setattr(sys, "argv", ["train", *words])
+    with pytest.raises(SystemExit, match="1"):
+        train_main("torch", TORCH.train.train, lambda device: MACHINE, lambda config: join)
+    assert capsys.readouterr().err == (
+        "error: process 0 of 2 has lost another one: connection reset. "
+        "--resume goes on from the last checkpoint\n"
+    )
+
+
 CHILD = """
 import os, signal, sys, time
 word = sys.argv[1 + int(os.environ["NUMBER"])]
@@ -270,13 +287,13 @@ def test_a_port_in_use():
 
 def test_the_others_do_not_come(monkeypatch, capsys):
     ended = []
-    monkeypatch.setattr(shared_group, "TIMEOUT", 0.01)
+    monkeypatch.setattr(shared_group, "JOIN_TIMEOUT", 0.01)
     monkeypatch.setattr(os, "_exit", ended.append)
     with deadline("127.0.0.1:1"):
         time.sleep(0.2)
     assert ended == [2]
-    assert capsys.readouterr().err.startswith("error: the other processes did not come to 127.0.0")
-    monkeypatch.setattr(shared_group, "TIMEOUT", 0.2)
+    assert capsys.readouterr().err.startswith("error: not all processes connected to 127.0.0")
+    monkeypatch.setattr(shared_group, "JOIN_TIMEOUT", 0.2)
     with deadline("127.0.0.1:1"):
         pass
     time.sleep(0.4)

@@ -15,18 +15,20 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
 from jax.experimental.multihost_utils import process_allgather
 from jax.lax import with_sharding_constraint
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from impls.jax.mlp import MLP, Inputs, Logits, Masks
 from impls.jax.runtime import choose_device
 from shared.checks import InputError
+from shared.cli import one_line_errors
 from shared.config import ParallelConfig
-from shared.group import ALONE, TIMEOUT, Group, deadline
+from shared.group import ALONE, JOIN_TIMEOUT, Group, deadline
 from shared.launch import check_free, free_address, launch, leave, quiet
 
 # The first axis of an array is divided among the devices, which lie along the mesh axis "devices".
@@ -47,10 +49,10 @@ class ParallelMLP(nnx.Module):
             key: in training, the source of both masks.
             keep: in training, two masks for the whole batch to use instead of drawing them.
         """
-        # Parts are of the same size, but for the last ones, which may be smaller or empty.
+        # Each device gets ceil(rows / devices) rows, the last ones fewer or none.
         x = with_sharding_constraint(x, ROWS)
-        # DIFF randomness: a number depends only on the key and its place in the mask, so a device
-        # draws its rows alone.
+        # DIFF randomness: a number depends only on the key and its position in the mask, so each
+        # device draws the rows of its own.
         logits = self.model(x, key=key, keep=keep)
         return with_sharding_constraint(logits, ROWS)
 
@@ -86,8 +88,9 @@ def join(config: ParallelConfig) -> Iterator[Group]:
     Raises:
         InputError: the others cannot be reached, or there is no device for this process.
     """
-    # DIFF device: JAX has no torchrun. The first process starts the others, and tells each by these
-    # variables which it is. On several machines, set the first two of them by hand.
+    # DIFF device: JAX has no torchrun. This process starts the others, waits for them, and ends
+    # here. These variables tell each which it is. On several machines, start every process by hand
+    # with all flags and the first two variables.
     rank, address = os.environ.get("JAX_PROCESS_ID"), os.environ.get("JAX_COORDINATOR_ADDRESS", "")
     if config.processes > 1 and rank is None:
         address = address or free_address()
@@ -98,7 +101,7 @@ def join(config: ParallelConfig) -> Iterator[Group]:
                 "JAX_COORDINATOR_ADDRESS": address,
                 "JAX_COORDINATOR_BIND_ADDRESS": address,
                 "JAX_LOCAL_DEVICE_IDS": ",".join(map(str, ours)),
-                "TF_CPP_MIN_LOG_LEVEL": "3",  # XLA's own words about processes that are gone
+                "TF_CPP_MIN_LOG_LEVEL": "3",  # do not log that a process is lost
             }
             for number, ours in enumerate(devices)
         ]
@@ -109,7 +112,7 @@ def join(config: ParallelConfig) -> Iterator[Group]:
         with _mesh(config):
             yield ALONE
         return
-    jax.config.update("jax_enable_preemption_service", False)  # it would wait for SIGTERM itself
+    jax.config.update("jax_enable_preemption_service", False)  # it would catch SIGTERM
     try:
         if rank == "0":
             check_free(address)
@@ -118,16 +121,18 @@ def join(config: ParallelConfig) -> Iterator[Group]:
                 address,
                 config.processes,
                 int(rank or 0),
-                initialization_timeout=2 * TIMEOUT,
-                shutdown_timeout_seconds=TIMEOUT,
+                initialization_timeout=2 * JOIN_TIMEOUT,
+                shutdown_timeout_seconds=JOIN_TIMEOUT,
             )
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"cannot join the other processes: {reason}") from None
     try:
-        with _mesh(config):
-            with quiet():  # gloo prints that it makes its connections
+        with one_line_errors(), _mesh(config):
+            with quiet():  # gloo prints that it connects all processes, and then all devices
                 gather(None)
+                rows = NamedSharding(jax.sharding.get_mesh(), ROWS)
+                jnp.zeros(rows.num_devices, device=rows).sum().block_until_ready()
             yield Group(jax.process_index(), jax.process_count(), gather)
     except BaseException as error:
         # At once: JAX would first wait for the others, who may be waiting for us. But process 0
@@ -138,16 +143,20 @@ def join(config: ParallelConfig) -> Iterator[Group]:
 
 @contextlib.contextmanager
 def _mesh(config: ParallelConfig) -> Iterator[None]:
-    """Divide the axis of `ROWS` among all devices of all processes, if there are several."""
+    """Divide the axis of `ROWS` among the devices of all processes, if there are several."""
     platform = choose_device(config.device).platform
-    count = config.processes * config.devices
-    if count == 1:
+    if config.processes * config.devices == 1:
         yield
         return
-    devices = jax.devices(platform)
-    if len(devices) < count:
-        raise InputError(f"there are only {len(devices)} devices of the kind {platform}")
+    chosen = []
+    for process in range(config.processes):
+        devices = [one for one in jax.devices(platform) if one.process_index == process]
+        if len(devices) < config.devices:
+            raise InputError(
+                f"process {process} has {len(devices)} devices ({platform}), not {config.devices}"
+            )
+        chosen += devices[: config.devices]
     types = (AxisType.Auto,)  # the compiler finds out what else is to be divided
-    mesh = jax.make_mesh((count,), tuple(ROWS), axis_types=types, devices=devices[:count])
+    mesh = jax.make_mesh((len(chosen),), tuple(ROWS), axis_types=types, devices=chosen)
     with jax.set_mesh(mesh):
         yield

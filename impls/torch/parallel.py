@@ -4,7 +4,7 @@ torchrun --nproc-per-node 2 -m impls.torch.train
 
 This is data parallelism. Every process has all weights, and computes its own rows of each batch.
 The masks are drawn for the whole batch, the loss is the mean over the whole batch, and the
-gradients of all processes are added up. So `train_step` is that of one process, and so are its
+gradients are summed over all processes. So `train_step` is that of one process, and so are its
 loss, its gradients and the new weights, up to rounding.
 """
 
@@ -23,7 +23,7 @@ from impls.torch.dropout import Dropout, sample_keep
 from impls.torch.mlp import MLP, Inputs, Logits, Masks
 from shared.checks import InputError
 from shared.config import Config
-from shared.group import ALONE, TIMEOUT, Group, deadline
+from shared.group import ALONE, WAIT_TIMEOUT, Group, deadline
 
 
 class ParallelMLP(nn.Module):
@@ -33,7 +33,7 @@ class ParallelMLP(nn.Module):
         super().__init__()
         self.model = model
         self.replica = DistributedDataParallel(model)
-        self.replica.register_comm_hook(None, _add_up)
+        self.replica.register_comm_hook(None, _sum_gradients)
 
     def forward(
         self, x: Inputs, *, generator: Generator | None = None, keep: Masks | None = None
@@ -48,14 +48,16 @@ class ParallelMLP(nn.Module):
         rank, size = dist.get_rank(), dist.get_world_size()
         # Our rows. Parts differ by at most one row. Some are empty if there are too few rows.
         first, last = len(x) * rank // size, len(x) * (rank + 1) // size
-        # DIFF randomness: a CPU generator cannot skip numbers, so each process draws whole masks.
+        # DIFF randomness: a generator has to draw all numbers before ours, so each process draws
+        # the masks of the whole batch.
         masks = keep or (
             _draw(self.model.dropout_1, len(x), self.model.linear_1, generator),
             _draw(self.model.dropout_2, len(x), self.model.linear_2, generator),
         )
         ours = [None if mask is None else mask[first:last] for mask in masks]
         logits = self.replica(x[first:last], keep=ours)
-        # Each process fills in its rows, the rest is 0. The sum has all rows, but no gradient.
+        # train_step returns the loss of the whole batch, so every process needs all logits. Each
+        # fills in its rows of zeros, and the sum has all rows. Gradients flow through ours only.
         rows = logits.new_zeros(len(x), logits.shape[1])
         rows[first:last] = logits.detach()
         dist.all_reduce(rows)
@@ -66,14 +68,14 @@ def _draw(
     dropout: nn.Module, rows: int, linear: nn.Linear, generator: Generator | None
 ) -> Tensor | None:
     """Draw the mask of a layer for the whole batch, if `dropout` would draw one."""
-    assert isinstance(dropout, Dropout)  # and no other noise
+    assert isinstance(dropout, Dropout)  # other kinds of noise would be drawn in another way
     if generator is None or not dropout.training or dropout.p in (0, 1):
         return None
     return sample_keep((rows, linear.out_features), dropout.p, generator=generator)
 
 
-def _add_up(state: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-    """Add up the gradients of all processes. DistributedDataParallel would take their mean."""
+def _sum_gradients(state: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    """Sum gradients over all processes. DistributedDataParallel alone would take their mean."""
     future = dist.all_reduce(bucket.buffer(), async_op=True).get_future()
     return future.then(lambda done: done.value()[0])
 
@@ -115,7 +117,7 @@ def join(config: Config) -> Iterator[Group]:
         if config.device in ("auto", "cuda") and torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
         with deadline(f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"):
-            dist.init_process_group(timeout=datetime.timedelta(seconds=2 * TIMEOUT))
+            dist.init_process_group(timeout=datetime.timedelta(seconds=WAIT_TIMEOUT))
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"cannot join the other processes: {reason}") from None
