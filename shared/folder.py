@@ -16,7 +16,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self, TextIO
+from typing import Any, Self, TextIO
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -102,6 +102,15 @@ def check_checkpoint(path: Path, run: TrainResult, header: Header) -> None:
         raise InputError(f"cannot go on from {path}: {printable(repr(error))}") from None
 
 
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Say which values of a dictionary have changed, or nothing if none has."""
+    return "; ".join(
+        f"{key} was {before.get(key)} and is now {after[key]}"
+        for key in after
+        if before.get(key) != after[key]
+    )
+
+
 class RunFolder:
     """The folder of a run, locked while the run writes into it.
 
@@ -185,10 +194,14 @@ class RunFolder:
             self._check(header, name)
             if len(checkpoint.history) > self.config.epochs:
                 raise InputError(f"{self.path / name} has more epochs than the run")
-            if header.get("machine") != self.header["machine"]:
+            places = [
+                {"framework": one.get("framework"), **(one.get("machine") or {})}
+                for one in (header, self.header)
+            ]
+            if changed := changes(*places):
                 print(
-                    f"note: the run began on {header.get('machine')} and goes on on "
-                    f"{self.header['machine']}, where sums may be rounded differently",
+                    f"note: {changed}. Sums may be rounded differently than in the first part of "
+                    "the run",
                     file=sys.stderr,
                 )
             if reasons:
@@ -203,13 +216,9 @@ class RunFolder:
         theirs, ours = (
             {**h["config"], "data": h["data"], "images": h["images"]} for h in (found, self.header)
         )
-        different = [
-            f"{key} was {theirs.get(key)} and is now {ours.get(key)}"
-            for key in ours
-            if key != "out" and theirs.get(key) != ours.get(key)
-        ]
-        if different:
-            raise InputError(f"cannot go on with the run in {self.path}: {'; '.join(different)}")
+        ours["out"] = theirs.get("out")  # a folder may be moved
+        if different := changes(theirs, ours):
+            raise InputError(f"cannot go on with the run in {self.path}: {different}")
 
     def _open_log(self) -> None:
         """Write the log as of the checkpoint, and open it for what follows."""

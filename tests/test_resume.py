@@ -215,8 +215,12 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(damage, config, small_
 def test_the_log_names_the_machine_and_a_change_of_it_is_told(config, small_data, capsys):
     stopped_after(2, config, small_data)
     again = dataclasses.replace(config, resume=True)
-    train_and_save("torch", fake, again, small_data, MACHINE | {"threads": 64})
-    assert "where sums may be rounded differently" in capsys.readouterr().err
+    train_and_save("jax", fake, again, small_data, MACHINE | {"threads": 64})
+    assert capsys.readouterr().err == (
+        "note: framework was torch and is now jax; "
+        f"threads was {MACHINE['threads']} and is now 64. "
+        "Sums may be rounded differently than in the first part of the run\n"
+    )
     assert read_log(config.out / "log.jsonl")[0]["machine"]["threads"] == 64
 
 

@@ -8,13 +8,17 @@ time on one core over twice the other time: 1 means that the second core halves 
 
 Computed: a step on N devices takes
 
-    3 x 2 x weights x rows / N / speed  +  (2 x bytes / bandwidth  +  2 x latency x log2 N)
+    FLOP / N / speed  +  2 x (N - 1) / N x bytes / bandwidth  +  2 x latency x log2 N
 
-seconds. The first part is the forward and the backward pass, which multiplies each row with each
-weight three times. The second is the sum of the gradients over all devices, by the best algorithm
-known: each device sends and receives every gradient about twice, in 2 log2 N rounds.
+seconds. The first term is the matrix products of the forward and the backward pass: 6 FLOP for each
+weight and example, but 4 in the first layer, because the images need no gradient. The others are
+the all-reduce of the gradients, by Rabenseifner's algorithm: each device sends and receives every
+gradient about twice, in 2 log2 N rounds.
 
-Source of the second: Thakur, Rabenseifner and Gropp, "Optimization of Collective Communication
+Left out: everything else that a step computes or sends, such as the logits of other processes in
+PyTorch, and that gradients can be sent while others are still computed.
+
+Source of the all-reduce: Thakur, Rabenseifner and Gropp, "Optimization of Collective Communication
 Operations in MPICH", IJHPCA 19 (2005), section 4.5.
 """
 
@@ -29,6 +33,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from shared.checks import InputError
 from shared.cli import one_line_errors, parse, say
 from shared.records import read_log
 
@@ -63,7 +68,6 @@ def command(framework: str, kind: str) -> tuple[list[str], dict[str, str]]:
         kind: one of `KINDS`.
     """
     module = ["-m", f"impls.{framework}.train"]
-    cores = CORES[:1] if kind == "one core" else CORES
     variables = {"OMP_NUM_THREADS": "2" if kind == "two threads" else "1"}
     if kind in ("pinned", "free"):
         module = ["-m", "experiments.parallel.pinned", framework] if kind == "pinned" else module
@@ -71,11 +75,15 @@ def command(framework: str, kind: str) -> tuple[list[str], dict[str, str]]:
             run = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
             return [*run, "--nproc-per-node", "2", *module], variables
         return [sys.executable, *module, "--processes", "2"], variables
-    return ["taskset", "-c", ",".join(map(str, cores)), sys.executable, *module], variables
+    return [sys.executable, *module], variables
 
 
 def seconds(framework: str, kind: str, width: int, flags: ScalingConfig) -> float:
-    """Run the train command once, and return the median seconds of its epochs."""
+    """Run the train command once, and return the median seconds of its epochs.
+
+    Raises:
+        InputError: the run failed.
+    """
     words, variables = command(framework, kind)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
@@ -84,15 +92,26 @@ def seconds(framework: str, kind: str, width: int, flags: ScalingConfig) -> floa
             "--data": flags.data, "--out": out,
         }  # fmt: skip
         more = [str(word) for pair in settings.items() for word in pair]
-        subprocess.run(
-            [*words, *more], cwd=ROOT, env=os.environ | variables, check=True, capture_output=True
+        before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, CORES[:1] if kind == "one core" else CORES)  # for the child, too
+        done = subprocess.run(
+            [*words, *more], cwd=ROOT, env=os.environ | variables, capture_output=True, text=True
         )
+        os.sched_setaffinity(0, before)
+        if done.returncode:
+            raise InputError(f"{' '.join(words)} failed: {done.stderr[-2000:]}")
         records = read_log(out / "log.jsonl")[1]
     return statistics.median(record["seconds"] for record in records[1:])
 
 
 def measured(flags: ScalingConfig) -> None:
-    """Print the seconds of an epoch and the efficiencies."""
+    """Print the seconds of an epoch and the efficiencies.
+
+    Raises:
+        InputError: there are no two cores, or this is not Linux.
+    """
+    if len(CORES) < 2:
+        raise InputError("measuring needs Linux and two cores. Try --no-measure")
     say(" " * 19 + "seconds of an epoch" + " " * 24 + "efficiency")
     say("framework  width  one core  pinned    free  two threads    pinned   free  two threads")
     for framework in FRAMEWORKS:
@@ -130,12 +149,11 @@ DEVICES = (1, 8, 32, 128, 256, 1024)
 def step_seconds(machine: Machine, width: int, rows: int, devices: int) -> tuple[float, float]:
     """Return the seconds that a step computes, and those that it communicates."""
     weights = sum((a + 1) * b for a, b in pairwise((784, width, width, 10)))
-    own = math.ceil(rows / devices)  # of the device that has most
-    compute = 6 * weights * own / machine.speed
-    if devices == 1:
-        return compute, 0.0
+    flop = 6 * weights - 2 * 784 * width  # for each example
+    own = math.ceil(rows / devices)  # examples, on the device that has most
+    sent = 2 * (devices - 1) / devices * 4 * weights  # bytes
     rounds = 2 * math.ceil(math.log2(devices))
-    return compute, 2 * 4 * weights / machine.bandwidth + rounds * machine.latency
+    return flop * own / machine.speed, sent / machine.bandwidth + rounds * machine.latency
 
 
 def computed(width: int, rows: int) -> None:
@@ -149,13 +167,13 @@ def computed(width: int, rows: int) -> None:
             faster = alone / sum(step_seconds(machine, width, rows, devices))
             cells.append(f"{faster:.1f} ({faster / devices:.0%})")
         say(f"{machine.name:30}" + "".join(f"{cell:>14}" for cell in cells))
-        most = next(
-            (n for n in range(2, 4097) if one_takes_over(step_seconds(machine, width, rows, n))), 0
+        first = next(
+            n for n in range(2, 10**6) if communicates(step_seconds(machine, width, rows, n))
         )
-        say(f"{'':30}  communication takes longer than computation from {most:,} devices on")
+        say(f"{'':30}  communication takes longer than computation from {first:,} devices on")
 
 
-def one_takes_over(times: tuple[float, float]) -> bool:
+def communicates(times: tuple[float, float]) -> bool:
     """Whether a step communicates for longer than it computes."""
     return times[1] > times[0]
 
@@ -164,8 +182,8 @@ def main() -> None:
     """Print the measured and the computed table."""
     with one_line_errors():
         flags = parse(ScalingConfig, "experiments.parallel.scaling")
-    if flags.measure:
-        measured(flags)
+        if flags.measure:
+            measured(flags)
     for width in (256, 4096):
         for rows in (256, 65536):
             computed(width, rows)
