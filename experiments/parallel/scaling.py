@@ -121,11 +121,10 @@ def measured(flags: ScalingConfig) -> None:
                 for kind in KINDS:
                     times[kind].append(seconds(framework, kind, width, flags))
             one, *two = (statistics.median(times[kind]) for kind in KINDS)
-            row = [framework, width, one, *two, *(one / value / 2 for value in two)]
-            say(
-                "{:9}  {:5}  {:8.2f}  {:6.2f}  {:6.2f}  {:11.2f}    {:6.2f}  {:5.2f}  {:11.2f}"
-                "".format(*row)
-            )
+            numbers = (one, *two, *(one / value / 2 for value in two))
+            columns = zip(numbers, (8, 6, 6, 11, 8, 5, 11), strict=True)
+            cells = (f"{number:{size}.2f}" for number, size in columns)
+            say(f"{framework:9}  {width:5}  " + "  ".join(cells))
 
 
 class Machine(NamedTuple):

@@ -98,6 +98,8 @@ def measure(framework: str, number: int, folder: Path, seed: int = 0) -> Counter
             outcomes["had ended before"] += 1
         elif not trains:
             outcomes["stopped before it trained"] += 1
+        elif (out / "weights.safetensors").exists():
+            outcomes["stopped after all was written"] += 1
         else:
             outcomes[f"stopped, {'with' if epochs_saved(out) else 'before'} a checkpoint"] += 1
         if trains and "Traceback" in told:

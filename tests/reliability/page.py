@@ -24,12 +24,13 @@ Ctrl-C and SIGTERM stop a run with status 130 or 143 and one line that says how 
 that is infinite or not a number ends it with status 1. A folder that holds a run is replaced only
 with `--overwrite`, and a lock keeps two processes apart.
 
-Runs of twelve epochs got SIGKILL, SIGTERM or SIGINT at a random moment, and then went on with
-`--resume`:
+Each run of twelve epochs got SIGKILL, SIGTERM or SIGINT at a random moment, and then went on with
+`--resume`. The table counts runs:
 
 {kills}
 
-The log and the weights were compared with those of a run that nobody stopped, without the seconds.
+The log and the weights were compared with those of a run that was never stopped, without the
+seconds.
 
 ## A save that goes wrong leaves the last checkpoint
 
@@ -44,7 +45,7 @@ what was not synced. If the simulation leaves out the syncing, it does lose chec
 
 The files are the same, byte for byte, as long as the versions, the processor and the number of
 threads are the same; the log has them in its first line. Another number of threads may add in
-another order. Training makes this rounding larger.
+another order. Training amplifies this rounding.
 
 ## Odd inputs
 
@@ -58,8 +59,8 @@ checkpoint gives the right result if the one before it is used.
 ## Memory
 
 One process trained {calls} networks, each with another learning rate, other dropout rates, another
-seed and other sizes, and one network for {epochs} epochs. The first memory and handles are those
-after a tenth of the work.
+seed and other sizes, and one network for {epochs} epochs. Memory is what the process holds in RAM
+(its resident set).
 
 {memory}
 
@@ -100,7 +101,7 @@ def _faults(results: dict[str, dict[str, int]]) -> str:
         "error=ENOSPC": "a system call fails: the disk is full",
         "error=EIO": "a system call fails: the disk is broken",
         "refused": "a file can have only so many bytes",
-        "a whole checkpoint": "the power fails behind a system call",
+        "a whole checkpoint": "the power fails after a system call",
     }
     counts = {k: n for of in results.values() for k, n in of.items()}
     failed = {k: n for k, n in counts.items() if k not in words}
@@ -152,12 +153,11 @@ def _memory(results: dict[str, dict[str, dict[str, dict[str, float]]]]) -> str:
                     f"{a['memory'] / 2**20:,.0f}",
                     f"{b['memory'] / 2**20:,.0f}",
                     f"{states['highest']['maps']:,}",
-                    a["handles"],
-                    b["handles"],
+                    f"{a['handles']} to {b['handles']}",
                 ]
             )
     return table(
-        ["", "MiB", "MiB at the end", "most memory maps", "handles", "handles at the end"], rows
+        ["", "MiB after a tenth", "MiB at the end", "most memory maps", "open files"], rows
     )
 
 
@@ -172,7 +172,7 @@ def _cost(results: dict[str, dict[str, float]]) -> str:
         ]
         for framework, of in results.items()
     ]
-    head = ["", "images", "seconds of an epoch", "seconds of a checkpoint", "part"]
+    head = ["", "images", "seconds of an epoch", "seconds of a checkpoint", "share of the epoch"]
     return table(head, rows)
 
 
