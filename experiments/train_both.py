@@ -75,7 +75,7 @@ Learning curves, logs and weights are in the folder {out}. What to try next:
   {python} -m experiments.compare {torch_run} {out}/no-dropout
 """
 OWN_MASKS = """\
-Each drew its own dropout masks, so they end as far apart as two seeds do, up to a few per cent"""
+Each drew its own dropout masks, so they differ as two seeds do, by up to a few per cent"""
 NO_MASKS = "No mask was drawn, so only rounding sets them apart"
 AGREES = "NumPy   gets exactly as many right, with the weights of each"
 DISAGREES = "NumPy   does NOT get as many right, with the weights of each"
