@@ -72,8 +72,8 @@ def parse(
 def one_line_errors() -> Iterator[None]:
     """On an InputError, print its message in one line on stderr and exit with status 2.
 
-    On Ctrl-C, exit with status 130; on a LostProcessError, with 1. Text that a stream cannot print
-    never ends a command.
+    On Ctrl-C, exit with status 130; on a LostProcessError or a DivergedError, with 1. Text that a
+    stream cannot print never ends a command.
     """
     mend_streams()
     try:
@@ -81,6 +81,9 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         raise SystemExit(130) from None
+    except DivergedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
     except LostProcessError as error:
         print(f"error: {error}. --resume goes on from the last checkpoint", file=sys.stderr)
         raise SystemExit(1) from None
@@ -129,7 +132,7 @@ def train_main(
             data = load(config.data, resize=config.resize)
             train_and_save(framework, train, config, data, machine, group)
             if group.rank == 0:
-                say(f"wrote {config.out}/log.jsonl and {config.out}/weights.safetensors")
+                say(f"log and weights: {config.out}/log.jsonl, {config.out}/weights.safetensors")
 
 
 def train_and_save(
@@ -196,7 +199,7 @@ def train_and_save(
             folder.save()
             print(f"\nstopped. {folder.place}", file=sys.stderr)
             raise SystemExit(128 + stopped.signal) from None
-    if note := slow_epochs_note(result.history):
+    if note := slow_epochs_note(result.history, framework):
         say(note)
     return result
 
@@ -211,9 +214,9 @@ def _open_folder(config: RunConfig, header: Header, group: Group) -> Iterator[Ru
         try:
             folder = stack.enter_context(RunFolder(config, header))
         except InputError as error:
-            group.gather(error)
+            group.gather((error, False))
             raise
-        group.gather(folder.finished or folder.start)
+        group.gather((folder.finished or folder.start, folder.finished is not None))
         yield folder
 
 
@@ -223,10 +226,10 @@ def _follow(
     """Train as process 0 does, and leave it to process 0 to print and to write."""
     try:
         with stop_on_signals():
-            start = group.gather(None)[0]  # from _open_folder
+            start, finished = group.gather(None)[0]  # from _open_folder
             if isinstance(start, InputError):
                 raise SystemExit(2)
-            return train(config, data, start=start)
+            return start if finished else train(config, data, start=start)
     except DivergedError:
         raise SystemExit(1) from None
     except Stopped as stopped:

@@ -109,9 +109,9 @@ class ParallelConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("processes", "devices"):
-            if not 1 <= getattr(self, name) <= 1024:
-                raise InputError(f"{name} must be in 1 ... 1024, got {getattr(self, name)}")
+        for name, largest in {"processes": 1024, "devices": 64}.items():
+            if not 1 <= getattr(self, name) <= largest:
+                raise InputError(f"{name} must be in 1 ... {largest}, got {getattr(self, name)}")
 
 
 @dataclasses.dataclass(frozen=True)

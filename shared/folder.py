@@ -39,6 +39,7 @@ from shared.weights import NAMES, load_weights, to_bytes
 
 LOG, WEIGHTS, LOCK = "log.jsonl", "weights.safetensors", ".lock"
 CHECKPOINT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous"
+NEW = f".{CHECKPOINT}.new"  # one that is not verified yet
 
 
 def _digest(weights: Mapping[str, np.ndarray], header: str, history: str) -> str:
@@ -60,7 +61,7 @@ def write_checkpoint(path: Path, run: TrainResult, header: Header) -> None:
         "history": words[1],
         "sha256": _digest(run.weights, *words),
     }
-    new = path.with_name(f".{path.name}.new")
+    new = path.with_name(NEW)
     write_whole(new, to_bytes(run.weights, metadata))
     read_checkpoint(new)
     if path.exists():
@@ -278,7 +279,7 @@ class RunFolder:
             write_whole(self.path / WEIGHTS, to_bytes(weights, metadata))
         except OSError as error:
             raise InputError(f"cannot write the weights: {error}. {self.place}") from None
-        for name in (CHECKPOINT, PREVIOUS):
+        for name in (CHECKPOINT, PREVIOUS, NEW):
             with contextlib.suppress(OSError):
                 (self.path / name).unlink(missing_ok=True)
 

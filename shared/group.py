@@ -6,6 +6,7 @@ Process 0 alone prints, logs and writes files. `impls/<framework>/parallel.py` m
 import contextlib
 import os
 import re
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -52,10 +53,22 @@ def check_same_settings(group: Group, header: Header) -> None:
 
 
 @contextlib.contextmanager
+def joining() -> Iterator[None]:
+    """Turn what a framework raises while processes join each other into an InputError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else repr(error)
+        raise InputError(f"cannot join the other processes: {reason}") from None
+
+
+@contextlib.contextmanager
 def deadline(address: str) -> Iterator[None]:
     """End the process with a line and status 2 if the context lasts longer than `JOIN_TIMEOUT`.
 
-    Left to themselves, the frameworks print pages of C++, and JAX aborts.
+    Left to themselves, the frameworks print pages of C++, JAX aborts, and neither minds Ctrl-C.
 
     Args:
         address: where the processes meet.
@@ -72,9 +85,12 @@ def deadline(address: str) -> Iterator[None]:
     timer = threading.Timer(JOIN_TIMEOUT, give_up)
     timer.daemon = True
     timer.start()
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         yield
     finally:
+        signal.signal(signal.SIGINT, before)
         timer.cancel()
 
 

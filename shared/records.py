@@ -6,6 +6,7 @@ log.jsonl is a file of JSON lines. The first is a `Header`, each further one an 
 import dataclasses
 import json
 import math
+import os
 import platform
 from collections.abc import Callable
 from importlib.metadata import version
@@ -144,18 +145,28 @@ def epoch_line(record: EpochRecord) -> str:
     )
 
 
-def slow_epochs_note(history: list[EpochRecord]) -> str | None:
+OMP_NOTE = (
+    " If so, the environment variable OMP_NUM_THREADS=1 usually makes PyTorch quicker (and rounds "
+    "sums differently)."
+)
+
+
+def slow_epochs_note(history: list[EpochRecord], framework: str) -> str | None:
     """Return a sentence to print if the mean epoch took twice as long as the quickest, else None.
 
     The first epoch is left out because it may include compilation.
+
+    Args:
+        history: a record for each epoch.
+        framework: what trained, torch or jax.
     """
     seconds = [record["seconds"] for record in history[1:]]
     if len(seconds) < 2 or sum(seconds) < 2 * len(seconds) * min(seconds):
         return None
     return (
         f"note: the quickest epoch took {min(seconds):.2f} s, the mean {np.mean(seconds):.2f} s. "
-        "Perhaps other programs were using the processor. If so, the environment variable "
-        "OMP_NUM_THREADS=1 usually makes PyTorch quicker (and rounds sums differently)."
+        "Perhaps other programs were using the processor."
+        + (OMP_NOTE if framework == "torch" and "OMP_NUM_THREADS" not in os.environ else "")
     )
 
 

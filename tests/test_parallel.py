@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,11 @@ from impls.jax import parallel as jax_parallel
 from impls.torch.mlp import MLP
 from impls.torch.parallel import distribute
 from impls.torch.train import make_optimizer, train_step
+from shared import cli, idx, launch
 from shared import group as shared_group
-from shared import idx, launch
 from shared.checks import InputError
 from shared.cli import train_main
-from shared.config import Config
+from shared.config import Config, RunConfig
 from shared.data import Data, load
 from shared.folder import CHECKPOINT, read_checkpoint, write_checkpoint
 from shared.group import ALONE, Group, LostProcessError, check_same_settings, deadline, watch
@@ -280,9 +281,62 @@ def test_processes_that_were_started_end_together(children, status, message, mon
 def test_a_port_in_use():
     with socket.create_server(("", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(ValueError, match=f"{address}: .*in use"):
+        with pytest.raises(InputError, match=f"{address}: .*in use"):
             check_free(address)
     check_free(address)
+
+
+@pytest.mark.parametrize("address", ["", "host", "host:", ":80", "host:x", "host:0", "host:65536"])
+def test_no_address(address):
+    with pytest.raises(InputError, match="must be HOST:PORT"):
+        launch.check_address(address)
+    assert launch.check_address("[::1]:80") == 80
+
+
+PARENT = """
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", sys.argv[1]])
+time.sleep(60)
+"""
+ORPHAN = """
+import os, time
+from shared.launch import end_with_launcher
+end_with_launcher()
+print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("launched", [True, False])
+def test_a_process_ends_with_what_launched_it(launched, monkeypatch):
+    if launched:
+        monkeypatch.setenv(launch.LAUNCHED, "1")
+    command = [sys.executable, "-c", PARENT, ORPHAN]
+    with subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout
+        orphan = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    _, alive = psutil.wait_procs([orphan], timeout=4)
+    assert bool(alive) is not launched
+    for one in alive:
+        one.kill()
+
+
+def test_a_signal_to_the_launcher_is_its_status(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-c", CHILD, "wait", "wait"])
+    threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    assert launch.launch([{"NUMBER": str(number)} for number in range(2)]) == 143
+    assert capsys.readouterr().err == ""
+
+
+def test_the_others_learn_that_the_run_is_finished(monkeypatch):
+    done = TrainResult([], {})
+    group = Group(1, 2, lambda value: [(done, True), value])
+
+    def train(*args, **more):
+        raise AssertionError("there is nothing left to train")
+
+    assert cli._follow(train, RunConfig(), load("sample"), group) is done
 
 
 def test_the_others_do_not_come(monkeypatch, capsys):

@@ -48,6 +48,10 @@ class ParallelTableConfig:
     lr: float = 0.1
     """Learning rate of stochastic gradient descent."""
 
+    def __post_init__(self) -> None:
+        if not self.batch_sizes:
+            raise InputError("batch_sizes must name at least one size")
+
 
 class Layout(NamedTuple):
     """On what a run computes."""

@@ -22,10 +22,13 @@ from torch import Generator, Tensor
 from impls.torch.dropout import sample_keep
 from impls.torch.mlp import MLP, Masks
 from impls.torch.train import make_optimizer
+from shared.checks import InputError
 from shared.cli import one_line_errors, parse, say
 from shared.config import Config
 from shared.data import load, to_arrays
+from shared.idx import Data
 from shared.randomness import epoch_order, step_seed
+from shared.records import check_finite
 
 Way = Literal["right", "alike", "own", "means"]
 COUNTS = (2, 4)  # of processes
@@ -45,6 +48,10 @@ class MistakesConfig:
     """How often masks are drawn to measure the noise of the gradient."""
     data: str = "sample"
     """full, sample, auto, or a folder of four IDX files."""
+
+    def __post_init__(self) -> None:
+        if self.draws < 2:
+            raise InputError(f"draws must be at least 2, got {self.draws}")
 
 
 def parts(rows: int, count: int) -> list[slice]:
@@ -106,6 +113,7 @@ def train(way: Way, config: Config, arrays: tuple[Tensor, ...], count: int) -> T
             mean(way, losses, count).backward()
             optimizer.step()
             seen.append(losses.mean().item())
+        check_finite(np.array(seen), epoch, 0)
     return Trained(np.array(seen), model)
 
 
@@ -156,25 +164,33 @@ def main() -> None:
         config = Config(
             epochs=flags.epochs, batch_size=flags.batch_size, lr=flags.lr, dtype="float64"
         )
-        data = load(flags.data)
+        table(config, load(flags.data), flags.draws)
+    say("\nGradient noise: its variance over masks in the trained network, over that of right.")
+    say("Weight: of an image in the loss of its step, times the number of images. 1 is right.")
+    say("|loss - right loss|: the largest difference of the loss of a step from one process.")
+
+
+def table(config: Config, data: Data, draws: int) -> None:
+    """Print the table.
+
+    Raises:
+        DivergedError: a loss is infinite or not a number.
+    """
     arrays = tuple(torch.as_tensor(array) for array in to_arrays(data, config.dtype)[:2])
     say(f"{data.summary}; {config.epochs} epochs, {config.batch_size} images in a step")
     say("way    processes  gradient noise  least weight  largest weight  |loss - right loss|")
     alone = train("right", config, arrays, 1)
-    quiet = noise("right", config, alone.model, arrays, 1, flags.draws)
+    quiet = noise("right", config, alone.model, arrays, 1, draws)
     for way in get_args(Way):
         for count in COUNTS:
             result = train(way, config, arrays, count)
-            ratio = noise(way, config, alone.model, arrays, count, flags.draws) / quiet
+            ratio = noise(way, config, alone.model, arrays, count, draws) / quiet
             least, largest = weights(way, config, len(arrays[0]), count)
             difference = np.abs(result.losses - alone.losses).max()
             say(
                 f"{way:5}  {count:9}  {ratio:14.2f}  {least:12.2f}  {largest:14.2f}"
                 f"  {difference:19.1e}"
             )
-    say("\nGradient noise: its variance over masks in the trained network, over that of right.")
-    say("Weight: of an image in the loss of its step, times the number of images. 1 is right.")
-    say("|loss - right loss|: the largest difference of the loss of a step from one process.")
 
 
 if __name__ == "__main__":

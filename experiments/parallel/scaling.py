@@ -59,6 +59,10 @@ class ScalingConfig:
     measure: bool = True
     """Whether to measure, or only to compute."""
 
+    def __post_init__(self) -> None:
+        if self.epochs < 2 or self.repeats < 1:
+            raise InputError("epochs must be at least 2, and repeats at least 1")
+
 
 def command(framework: str, kind: str) -> tuple[list[str], dict[str, str]]:
     """Return the words that start a run, and its environment variables.

@@ -28,8 +28,17 @@ from impls.jax.runtime import choose_device
 from shared.checks import InputError
 from shared.cli import one_line_errors
 from shared.config import ParallelConfig
-from shared.group import ALONE, JOIN_TIMEOUT, Group, deadline
-from shared.launch import check_free, free_address, launch, leave, quiet
+from shared.group import ALONE, JOIN_TIMEOUT, Group, deadline, joining
+from shared.launch import (
+    check_address,
+    check_free,
+    end_with_launcher,
+    free_address,
+    launch,
+    leave,
+    quiet,
+)
+from shared.memory import check_room
 
 # The first axis of an array is divided among the devices, which lie along the mesh axis "devices".
 ROWS = PartitionSpec("devices")
@@ -88,48 +97,34 @@ def join(config: ParallelConfig) -> Iterator[Group]:
     Raises:
         InputError: the others cannot be reached, or there is no device for this process.
     """
-    # DIFF device: JAX has no torchrun. This process starts the others, waits for them, and ends
-    # here. These variables tell each which it is. On several machines, start every process by hand
-    # with all flags and the first two variables.
+    # DIFF device: JAX has no torchrun, so this process starts the others. On several machines,
+    # start every process by hand with all flags and these two variables.
     rank, address = os.environ.get("JAX_PROCESS_ID"), os.environ.get("JAX_COORDINATOR_ADDRESS", "")
     if config.processes > 1 and rank is None:
-        address = address or free_address()
-        devices = np.arange(config.processes * config.devices).reshape(config.processes, -1)
-        variables = [
-            {
-                "JAX_PROCESS_ID": str(number),
-                "JAX_COORDINATOR_ADDRESS": address,
-                "JAX_COORDINATOR_BIND_ADDRESS": address,
-                "JAX_LOCAL_DEVICE_IDS": ",".join(map(str, ours)),
-                "TF_CPP_MIN_LOG_LEVEL": "3",  # do not log that a process is lost
-            }
-            for number, ours in enumerate(devices)
-        ]
-        raise SystemExit(launch(variables))
+        raise SystemExit(_launch(config, address or free_address()))
     if config.devices > 1:
         jax.config.update("jax_num_cpu_devices", config.devices)
     if config.processes == 1:
+        if rank is not None:
+            raise InputError("JAX_PROCESS_ID is set, so --processes must say how many there are")
         with _mesh(config):
             yield ALONE
         return
+    end_with_launcher()
     jax.config.update("jax_enable_preemption_service", False)  # it would catch SIGTERM
-    try:
-        if rank == "0":
-            check_free(address)
+    with joining():
+        (check_free if rank == "0" else check_address)(address)
         with deadline(address):
             jax.distributed.initialize(
                 address,
                 config.processes,
-                int(rank or 0),
+                int(os.environ["JAX_PROCESS_ID"]),
                 initialization_timeout=2 * JOIN_TIMEOUT,
                 shutdown_timeout_seconds=JOIN_TIMEOUT,
             )
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"cannot join the other processes: {reason}") from None
     try:
         with one_line_errors(), _mesh(config):
-            with quiet():  # gloo prints that it connects all processes, and then all devices
+            with joining(), quiet():  # gloo prints that it connects all processes, then all devices
                 gather(None)
                 rows = NamedSharding(jax.sharding.get_mesh(), ROWS)
                 jnp.zeros(rows.num_devices, device=rows).sum().block_until_ready()
@@ -139,6 +134,25 @@ def join(config: ParallelConfig) -> Iterator[Group]:
         # leaves last, because JAX aborts the processes that lose it.
         leave(error, after=1 if rank == "0" else 0)
     jax.distributed.shutdown()
+
+
+def _launch(config: ParallelConfig, address: str) -> int:
+    """Start all processes on this machine, wait for them, and return the exit status."""
+    check_address(address)
+    check_room(config.processes * 2**29, f"{config.processes} processes")
+    devices = np.arange(config.processes * config.devices).reshape(config.processes, -1)
+    return launch(
+        [
+            {
+                "JAX_PROCESS_ID": str(rank),
+                "JAX_COORDINATOR_ADDRESS": address,
+                "JAX_COORDINATOR_BIND_ADDRESS": address,
+                "JAX_LOCAL_DEVICE_IDS": ",".join(map(str, ours)),
+                "TF_CPP_MIN_LOG_LEVEL": "3",  # do not log that a process is lost
+            }
+            for rank, ours in enumerate(devices)
+        ]
+    )
 
 
 @contextlib.contextmanager

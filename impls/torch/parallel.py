@@ -23,7 +23,8 @@ from impls.torch.dropout import Dropout, sample_keep
 from impls.torch.mlp import MLP, Inputs, Logits, Masks
 from shared.checks import InputError
 from shared.config import Config
-from shared.group import ALONE, WAIT_TIMEOUT, Group, deadline
+from shared.group import ALONE, WAIT_TIMEOUT, Group, deadline, joining
+from shared.launch import end_with_launcher
 
 
 class ParallelMLP(nn.Module):
@@ -113,14 +114,15 @@ def join(config: Config) -> Iterator[Group]:
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         yield ALONE
         return
-    try:
+    end_with_launcher()
+    rank, size = os.environ["RANK"], os.environ["WORLD_SIZE"]
+    with joining():
+        if not 0 <= int(rank) < int(size):
+            raise InputError(f"RANK must be in 0 ... WORLD_SIZE - 1, got {rank} of {size}")
         if config.device in ("auto", "cuda") and torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
         with deadline(f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"):
             dist.init_process_group(timeout=datetime.timedelta(seconds=WAIT_TIMEOUT))
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"cannot join the other processes: {reason}") from None
     try:
         yield Group(dist.get_rank(), dist.get_world_size(), gather)
     finally:
