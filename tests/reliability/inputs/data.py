@@ -105,7 +105,7 @@ def attempts(folder: Path) -> Iterator[Attempt]:
         out = folder / "out"
         call = command("impls.torch.train", *SMALL, "--data", place, "--out", out, "--overwrite",
                        *flags)  # fmt: skip
-        return Attempt(f"train: {about}", call, printed("wrote"), folder=out)
+        return Attempt(f"train: {about}", call, printed("log and weights"), folder=out)
 
     fresh()
     yield evaluate("nothing odd")

@@ -91,7 +91,7 @@ def attempts(folder: Path) -> Iterator[Attempt]:
     }
     words = {
         "impls.numpy.evaluate": "test accuracy", "experiments.compare": "yes, ",
-        "impls.torch.train": "wrote", "impls.jax.train": "wrote",
+        "impls.torch.train": "log and weights", "impls.jax.train": "log and weights",
     }  # fmt: skip
 
     def attempt(about: str, module: str, how: Any = program, **options: Any) -> Attempt:
