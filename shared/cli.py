@@ -190,7 +190,11 @@ def train_and_save(
 
         try:
             with watch(group):
-                result = train(config, data, on_epoch, start=folder.start)
+                try:
+                    result = train(config, data, on_epoch, start=folder.start)
+                except Exception:  # JAX may turn Stopped into an error of its own
+                    stop_if_asked()
+                    raise
             folder.finish(result.weights)
         except (DivergedError, LostProcessError) as error:
             print(f"error: {error}. {folder.place}", file=sys.stderr)

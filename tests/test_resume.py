@@ -224,6 +224,20 @@ def test_the_log_names_the_machine_and_a_change_of_it_is_told(config, small_data
     assert read_log(config.out / "log.jsonl")[0]["machine"]["threads"] == 64
 
 
+def test_a_signal_that_becomes_another_error_stops_the_run(config, small_data, capsys):
+    def train(*args, **more):
+        fake(*args, **more)
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        except BaseException as stopped:
+            raise ValueError("while checking equality of metadata") from stopped
+
+    with pytest.raises(SystemExit, match="143"):
+        train_and_save("jax", train, config, small_data, MACHINE)
+    assert capsys.readouterr().err.startswith("\nstopped. The last checkpoint is that of epoch 4")
+
+
 def test_every_so_many_epochs(config, small_data):
     stopped_after(3, dataclasses.replace(config, checkpoint_every=2), small_data)
     run, _ = read_checkpoint(config.out / CHECKPOINT)
