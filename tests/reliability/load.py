@@ -82,19 +82,31 @@ def many_epochs(framework: str, epochs: int, every: int) -> list[dict[str, int]]
     return states
 
 
-def measure(framework: str, what: str, number: int) -> dict[str, dict[str, float]]:
-    """Call `many_calls` or `many_epochs` in a process of its own.
+Halves = dict[str, dict[str, tuple[int, int]]]
 
-    Returns:
-        The state after a tenth of the calls or epochs, at the highest point since then, and at the
-        end.
-    """
+
+def measure(framework: str, what: str, number: int) -> Halves:
+    """Call `many_calls` or `many_epochs` in a process of its own, and return `halves`."""
     command = [sys.executable, "-m", "tests.reliability.load", framework, what, str(number)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    states = json.loads(done.stdout)
-    tenth = max(1, len(states) // 10)
-    highest = {name: max(one[name] for one in states[tenth - 1 :]) for name in states[0]}
-    return {"first": states[tenth - 1], "highest": highest, "last": states[-1]}
+    return halves(json.loads(done.stdout))
+
+
+def halves(states: list[dict[str, int]]) -> Halves:
+    """Return the least and the largest values in two halves of the time, without its first tenth.
+
+    Returns:
+        For "first half" and "second half": memory in bytes, maps, handles, and calls or epochs.
+    """
+    states = states[len(states) // 10 :]
+    middle = len(states) // 2
+    return {
+        name: {
+            key: (min(state[key] for state in half), max(state[key] for state in half))
+            for key in half[0]
+        }
+        for name, half in (("first half", states[:middle]), ("second half", states[middle:]))
+    }
 
 
 def main() -> None:

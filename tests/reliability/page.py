@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+from tests.reliability.load import Halves
+
 NAMES = {"torch": "PyTorch", "jax": "JAX"}
 
 TEXT = """\
@@ -59,13 +61,14 @@ checkpoint gives the right result if the one before it is used.
 ## Memory
 
 One process trained {calls} networks, each with another learning rate, other dropout rates, another
-seed and other sizes, and one network for {epochs} epochs. Memory is what the process holds in RAM
-(its resident set).
+seed and other sizes, and one network for {epochs} epochs. The least and the largest values in the
+two halves of that time, without its first tenth. Memory is what the process holds in RAM (its
+resident set).
 
 {memory}
 
-JAX keeps what it compiles for up to 16 different networks, and forgets it then
-(`impls/jax/runtime.py`).
+The memory of JAX goes up and down, because it keeps what it compiles for up to 16 different
+networks, and then forgets it (`impls/jax/runtime.py`).
 
 ## What a checkpoint costs
 
@@ -86,11 +89,18 @@ def table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
 
 
 def _kills(results: dict[str, dict[str, int]]) -> str:
-    outcomes = sorted({name for counts in results.values() for name in counts})
-    words = {"FAILED: a traceback": "printed a traceback while it stopped"}
+    words = {
+        "stopped before it trained": "stopped before it trained",
+        "stopped, before a checkpoint": "stopped before the first checkpoint",
+        "stopped, with a checkpoint": "stopped later",
+        "stopped after all was written": "stopped after all was written",
+        "had ended before": "had ended before",
+        "FAILED: a traceback": "printed a traceback while it stopped",
+        "ended the same, byte for byte": "ended the same, byte for byte",
+    }
+    outcomes = [*words, *sorted({name for of in results.values() for name in of} - words.keys())]
     rows = [
-        [words.get(name, name), *(counts.get(name, 0) for counts in results.values())]
-        for name in outcomes
+        [words.get(name, name), *(of.get(name, 0) for of in results.values())] for name in outcomes
     ]
     return table(["", *(NAMES[name] for name in results)], rows)
 
@@ -141,24 +151,27 @@ def _inputs(results: dict[str, dict[str, Any]]) -> str:
     return table(["kind", "tried", "clear error", "works", "anything else"], [*rows, total])
 
 
-def _memory(results: dict[str, dict[str, dict[str, dict[str, float]]]]) -> str:
+def _memory(results: dict[str, dict[str, Halves]]) -> str:
     what = {"many_calls": "networks", "many_epochs": "epochs"}
+
+    def cell(values: Iterable[float]) -> str:
+        low, high = (f"{value:,.0f}" for value in values)
+        return low if low == high else f"{low} – {high}"
+
     rows = []
     for framework, of in results.items():
-        for name, states in of.items():
-            a, b = states["first"], states["last"]
+        for name, halves in of.items():
+            first, second = halves.values()
             rows.append(
                 [
                     f"{NAMES[framework]}, {what[name]}",
-                    f"{a['memory'] / 2**20:,.0f}",
-                    f"{b['memory'] / 2**20:,.0f}",
-                    f"{states['highest']['maps']:,}",
-                    f"{a['handles']} to {b['handles']}",
+                    *(cell(size / 2**20 for size in half["memory"]) for half in (first, second)),
+                    f"{max(half['maps'][1] for half in (first, second)):,}",
+                    cell((first["handles"][0], second["handles"][1])),
                 ]
             )
-    return table(
-        ["", "MiB after a tenth", "MiB at the end", "most memory maps", "open files"], rows
-    )
+    head = ["", "MiB, first half", "MiB, second half", "most memory maps", "open files"]
+    return table(head, rows)
 
 
 def _cost(results: dict[str, dict[str, float]]) -> str:
@@ -183,7 +196,7 @@ def page(results: dict[str, Any]) -> str:
         results: of all parts, by their names.
     """
     calls, epochs = (
-        results["memory"]["torch"][name]["last"][number]
+        results["memory"]["torch"][name]["second half"][number][1]
         for name, number in (("many_calls", "calls"), ("many_epochs", "epochs"))
     )
     return TEXT.format(
