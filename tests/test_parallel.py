@@ -316,7 +316,7 @@ def test_a_process_ends_with_what_launched_it(launched, monkeypatch):
         assert parent.stdout
         orphan = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
-    _, alive = psutil.wait_procs([orphan], timeout=4)
+    _, alive = psutil.wait_procs([orphan], timeout=10 if launched else 2)
     assert bool(alive) is not launched
     for one in alive:
         one.kill()
