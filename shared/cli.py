@@ -189,12 +189,8 @@ def train_and_save(
             stop_if_asked()
 
         try:
-            with watch(group):
-                try:
-                    result = train(config, data, on_epoch, start=folder.start)
-                except Exception:  # JAX may turn Stopped into an error of its own
-                    stop_if_asked()
-                    raise
+            with watch(group), _stopped_if_asked(stop_if_asked):
+                result = train(config, data, on_epoch, start=folder.start)
             folder.finish(result.weights)
         except (DivergedError, LostProcessError) as error:
             print(f"error: {error}. {folder.place}", file=sys.stderr)
@@ -229,7 +225,7 @@ def _follow(
 ) -> TrainResult:
     """Train as process 0 does, and leave it to process 0 to print and to write."""
     try:
-        with stop_on_signals():
+        with stop_on_signals() as stop_if_asked, _stopped_if_asked(stop_if_asked):
             start, finished = group.gather(None)[0]  # from _open_folder
             if isinstance(start, InputError):
                 raise SystemExit(2)
@@ -238,6 +234,16 @@ def _follow(
         raise SystemExit(1) from None
     except Stopped as stopped:
         raise SystemExit(128 + stopped.signal) from None
+
+
+@contextlib.contextmanager
+def _stopped_if_asked(stop_if_asked: Callable[[], None]) -> Iterator[None]:
+    """Raise Stopped again where JAX has turned it into an error of its own."""
+    try:
+        yield
+    except Exception:
+        stop_if_asked()
+        raise
 
 
 class Stopped(BaseException):  # not an Exception, so that nobody catches it by accident

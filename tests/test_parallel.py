@@ -329,6 +329,19 @@ def test_a_signal_to_the_launcher_is_its_status(monkeypatch, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_a_signal_that_becomes_another_error_stops_the_others_too():
+    def train(*args, **more):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        except BaseException as stopped:
+            raise ValueError("while checking equality of metadata") from stopped
+
+    group = Group(1, 2, lambda value: [(None, False), value])
+    with pytest.raises(SystemExit, match="143"):
+        cli._follow(train, RunConfig(), load("sample"), group)
+
+
 def test_the_others_learn_that_the_run_is_finished(monkeypatch):
     done = TrainResult([], {})
     group = Group(1, 2, lambda value: [(done, True), value])
