@@ -195,6 +195,10 @@ def page(results: dict[str, Any]) -> str:
     Args:
         results: of all parts, by their names.
     """
+    results = {  # PyTorch first
+        part: dict(sorted(of.items(), key=lambda one: one[0] == "jax"))
+        for part, of in results.items()
+    }
     calls, epochs = (
         results["memory"]["torch"][name]["second half"][number][1]
         for name, number in (("many_calls", "calls"), ("many_epochs", "epochs"))
