@@ -1,6 +1,7 @@
 """The article's program as a reader would run it. It is slow because it loads image by image."""
 
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.programs import LR, RATES, Run, Setting
+from benchmarks.programs import Run, Setting
 from shared.data import load
 
 
@@ -35,8 +36,9 @@ def dropout(x: Tensor, p: float) -> Tensor:
 class Net(nn.Module):
     """The network. Its flag `is_training` switches dropout on and off."""
 
-    def __init__(self) -> None:
+    def __init__(self, p1: float, p2: float) -> None:
         super().__init__()
+        self.p1, self.p2 = p1, p2
         self.linear_1 = nn.Linear(784, 256)
         self.linear_2 = nn.Linear(256, 256)
         self.linear_3 = nn.Linear(256, 10)
@@ -47,72 +49,49 @@ class Net(nn.Module):
         """Compute the logits."""
         h1 = self.relu(self.linear_1(x.reshape(-1, 784)))
         if self.is_training:
-            h1 = dropout(h1, RATES[0])
+            h1 = dropout(h1, self.p1)
         h2 = self.relu(self.linear_2(h1))
         if self.is_training:
-            h2 = dropout(h2, RATES[1])
+            h2 = dropout(h2, self.p2)
         return self.linear_3(h2)
 
 
-class Article:
-    """The article's program. It always runs on the CPU.
-
-    Args:
-        data: as in `shared.data.load`.
-        workers: how many other processes load the images. If it is 0, this process loads them.
-    """
-
-    def __init__(self, data: str, workers: int) -> None:
-        arrays = load(data)
-        self.training = DataLoader(
-            Images(arrays.train_images, arrays.train_labels),
-            batch_size=256,
-            shuffle=True,
-            num_workers=workers,
-        )
-        self.test = DataLoader(
-            Images(arrays.test_images, arrays.test_labels), batch_size=256, num_workers=workers
-        )
-        self.net = Net()
-        self.loss = nn.CrossEntropyLoss()
-        self.optimizer = torch.optim.SGD(self.net.parameters(), lr=LR)
-
-    def train_epoch(self) -> tuple[float, float]:
-        """Train for one epoch. Return the mean loss of its steps and its accuracy, dropout on."""
-        total_loss = correct = 0.0
-        examples = 0
-        for x, y in self.training:
-            logits = self.net(x)
-            loss = self.loss(logits, y)
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-            total_loss += loss.item()
-            correct += float((logits.argmax(1) == y).sum())
-            examples += len(y)
-        return total_loss / len(self.training), correct / examples
-
-    def test_accuracy(self) -> float:
-        """Return the accuracy on the test images with dropout off."""
-        correct = examples = 0
-        self.net.is_training = False
-        with torch.no_grad():
-            for x, y in self.test:
-                correct += int((self.net(x).argmax(1) == y).sum())
-                examples += len(y)
-        self.net.is_training = True
-        return correct / examples
-
-
-def without_workers(setting: Setting) -> Run:
-    """An epoch in which the training process loads the images."""
-    article = Article(setting.data, workers=0)
-    return lambda _: article.train_epoch()
-
-
-def with_workers(setting: Setting) -> Run:
-    """An epoch in which four other processes load the images."""
+def epoch(setting: Setting, workers: int) -> Run:
+    """An epoch on the CPU. So many other processes load the images, this one if there are none."""
     # PyTorch warns on machines with fewer than four processors.
     warnings.filterwarnings("ignore", "This DataLoader will create")
-    article = Article(setting.data, workers=4)
-    return lambda _: article.train_epoch()
+    data = load(setting.data)
+    images = DataLoader(
+        Images(data.train_images, data.train_labels), 256, shuffle=True, num_workers=workers
+    )
+    net = Net(setting.p1, setting.p2)
+    loss_of = nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(net.parameters(), lr=setting.lr)
+
+    def run(_: int) -> Net:
+        total_loss = correct = 0.0
+        for x, y in images:
+            logits = net(x)
+            loss = loss_of(logits, y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total_loss += loss.item()
+            correct += float((logits.argmax(1) == y).sum())
+        return net
+
+    return run
+
+
+def accuracies(setting: Setting) -> Iterator[float]:
+    """Train, and yield the accuracy on the test images, dropout off, after each epoch."""
+    torch.manual_seed(setting.seed)
+    run, data = epoch(setting, workers=0), load(setting.data)
+    images = DataLoader(Images(data.test_images, data.test_labels), 256)
+    for i in range(setting.epochs):
+        net = run(i)
+        net.is_training = False
+        with torch.no_grad():
+            correct = sum(int((net(x).argmax(1) == y).sum()) for x, y in images)
+        net.is_training = True
+        yield correct / len(data.test_labels)

@@ -87,9 +87,18 @@ def linkcode_resolve(domain, info):
 
 
 def setup(app):
-    """Call `read` for each page, and translate the title."""
+    """Call `read` for each page and `show_commands` for each docstring, translate the title."""
     app.connect("source-read", read)
+    app.connect("autodoc-process-docstring", show_commands)
     app.config.html_title = TITLES.get(app.config.language, project)
+
+
+def show_commands(app, what, name, obj, options, lines):
+    """Let the commands in the docstring of a module be code."""
+    for i, line in reversed(list(enumerate(lines))):
+        if what == "module" and line.startswith(("python ", "torchrun ", "mpirun ")):
+            first = not lines[i - 1].strip()
+            lines[i : i + 1] = [*(["::", ""] if first else []), f"    {line}"]
 
 
 def read(app, name, content):

@@ -9,6 +9,7 @@ import dataclasses
 import importlib
 import signal
 import sys
+from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,11 +17,11 @@ from typing import Annotated, Literal
 import tyro
 
 from experiments.exercises import EXERCISES
+from experiments.plot import pyplot
 from experiments.study import report
 from experiments.study.runs import Store, Study
 from shared.checks import InputError
-from shared.cli import one_line_errors, parse, say, show
-from shared.files import check_writable
+from shared.cli import one_line_errors, parse
 
 MODULES = {name: importlib.import_module(f"experiments.exercises.{name}") for name in EXERCISES}
 QUICK_FOLDER = Path("runs/exercises-quick")
@@ -52,52 +53,44 @@ class ExerciseConfig:
             raise InputError(f"processes must be in 0 ... 1024, got {self.processes}")
 
 
-def _prepare(out: Path) -> None:
-    """Make the folder, and see before hours of work that we can write there, and may.
-
-    Raises:
-        OSError: we cannot.
-        InputError: a README.md is there that is not ours.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    readme = out / "README.md"
-    for path in (out / "runs.jsonl", readme):
-        check_writable(path)
-    title = report.INDEX.splitlines()[0]
-    if readme.exists() and not readme.read_text(errors="replace").startswith(title):
+def answer(config: ExerciseConfig) -> None:
+    """Train, and write the pages."""
+    out = config.out
+    if config.quick and out == ExerciseConfig.out:
+        out = QUICK_FOLDER
+    names = list(EXERCISES) if config.name == "all" else [config.name]
+    # See before hours of work that we can write there, and do not write over somebody's README.md.
+    pyplot(*(out / f"{name}.svg" for name in names))
+    readme, store = out / "README.md", out / "runs.jsonl"
+    if readme.exists() and not readme.read_text().startswith(report.INDEX.splitlines()[0]):
         raise InputError(f"{readme} would be overwritten. --out names another folder")
+    store.touch()
+    study = Study(
+        Store(store),
+        ("torch", "jax") if config.framework == "both" else (config.framework,),
+        config.seeds or (2 if config.quick else 5),
+        config.quick,
+        config.processes,
+    )
+    for name in names:
+        module = MODULES[name]
+        numbers = report.run(module, study)
+        path = report.write(module, numbers, out)
+        print(f"{EXERCISES[name]}\n\n{module.answer(numbers['results']).text}\n\nwrote {path}\n")
+    readme.write_text(report.index(out, MODULES))
 
 
-def main() -> None:
+def main(args: Sequence[str] | None = None) -> None:
     """Read the command line, and answer."""
     with one_line_errors():
-        config = parse(ExerciseConfig, "experiments")
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+        config = parse(ExerciseConfig, "experiments", args)
         if config.name == "list":
             for name, module in MODULES.items():
-                show(f"{name:13}{module.QUESTION}")
+                print(f"{name:13}{module.QUESTION}")
             return
-        out = config.out
-        if config.quick and out == ExerciseConfig.out:
-            out = QUICK_FOLDER
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
         try:
-            _prepare(out)
-            study = Study(
-                Store(out / "runs.jsonl"),
-                ("torch", "jax") if config.framework == "both" else (config.framework,),
-                config.seeds or (2 if config.quick else 5),
-                config.quick,
-                config.processes,
-            )
-            for name in EXERCISES if config.name == "all" else (config.name,):
-                module = MODULES[name]
-                numbers = report.run(module, study)
-                path = report.write(module, numbers, out)
-                say(f"{report.title_of(module)}\n\n{module.answer(numbers['results']).text}\n")
-                say(f"wrote {path}\n")
-            (out / "README.md").write_text(report.index(out, MODULES))
-        except OSError as error:
-            raise InputError(f"cannot write to {out}: {error}") from None
+            answer(config)
         except BrokenExecutor:
             raise InputError(
                 "a process that trained was killed, perhaps for its memory. The same command goes "

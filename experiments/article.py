@@ -8,24 +8,23 @@ with dropout on.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import scipy.stats
 import torch
+from flax import nnx
 from tqdm import tqdm
 
-import impls.jax.evaluate
-import impls.jax.mlp
 import impls.jax.train
-import impls.torch.evaluate
-import impls.torch.mlp
 import impls.torch.train
 from shared.checks import InputError
 from shared.cli import one_line_errors, parse
 from shared.config import Config
-from shared.data import load, to_inputs
+from shared.data import load, to_arrays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,62 +39,60 @@ class ArticleConfig:
     """full, sample, auto, or a folder of four IDX files."""
 
 
-def torch_left_on(
-    weights: dict[str, np.ndarray], images: np.ndarray, labels: np.ndarray, seed: int
-) -> float:
-    """Return the accuracy of a PyTorch network that is still in training mode."""
-    model = impls.torch.mlp.MLP()
-    model.set_weights(weights)
+Scores = tuple[float, float]  # test accuracy with dropout off, and with dropout left on
+
+
+def in_torch(config: Config, arrays: Sequence[np.ndarray]) -> Scores:
+    """Train in PyTorch, and score the network, also while it is still in training mode."""
+    lesson = impls.torch.train
+    device = lesson.use()
+    images, labels, test, truth = (torch.as_tensor(array, device=device) for array in arrays)
+    model = lesson.MLP.from_config(config, images.shape[1]).to(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=config.lr)
+    *_, last = lesson.train(model, optimizer, (images, labels, test, truth), config)
     with torch.inference_mode():
-        generator = torch.Generator().manual_seed(seed)
-        logits = model(torch.from_numpy(images), generator=generator)
-    correct = impls.torch.evaluate.count_correct(logits, torch.from_numpy(labels))
-    return correct.item() / len(labels)
+        logits = model(test, generator=torch.Generator(device).manual_seed(config.seed))
+    return last["test_accuracy"], lesson.count_correct(logits, truth).item() / len(truth)
 
 
-def jax_left_on(
-    weights: dict[str, np.ndarray], images: np.ndarray, labels: np.ndarray, seed: int
-) -> float:
-    """Return the accuracy of a Flax network that is still in training mode."""
-    model = impls.jax.mlp.MLP()
-    model.set_weights(weights)
-    logits = model(jnp.asarray(images), key=jax.random.key(seed))
-    correct = impls.jax.evaluate.count_correct(logits, jnp.asarray(labels))
-    return correct.item() / len(labels)
+SGD = optax.sgd(Config.lr)  # one for all seeds: JAX compiles anew for another
 
 
-def main() -> None:
+def in_jax(config: Config, arrays: Sequence[np.ndarray]) -> Scores:
+    """Train in JAX, and score the network, also while it is still in training mode."""
+    lesson = impls.jax.train
+    lesson.use()
+    images, labels, test, truth = map(jnp.asarray, arrays)
+    model = lesson.MLP.from_config(config, images.shape[1])
+    optimizer = nnx.Optimizer(model, SGD, wrt=nnx.Param)
+    *_, last = lesson.train(model, optimizer, (images, labels, test, truth), config)
+    logits = model(test, key=jax.random.key(config.seed))
+    return last["test_accuracy"], lesson.count_correct(logits, truth).item() / len(truth)
+
+
+def main(args: Sequence[str] | None = None) -> None:
     """Print the table, and a test of whether the two frameworks differ."""
     with one_line_errors():
-        flags = parse(ArticleConfig, "experiments.article")
+        flags = parse(ArticleConfig, "experiments.article", args)
         if flags.seeds < 2:
             raise InputError(f"seeds must be at least 2, got {flags.seeds}")
-        config = Config(epochs=flags.epochs)
         data = load(flags.data)
-        if data.train_images.shape[1] != 28:
-            raise InputError(f"the images in {flags.data} do not have 28 x 28 pixels")
-    images, labels = to_inputs(data.test_images), data.test_labels
-    frameworks = {
-        "torch": (impls.torch.train.train, torch_left_on),
-        "jax": (impls.jax.train.train, jax_left_on),
-    }
-    off: dict[str, list[float]] = {name: [] for name in frameworks}
-    on: dict[str, list[float]] = {name: [] for name in frameworks}
-    for seed in tqdm(range(flags.seeds), disable=None):
-        for name, (train, left_on) in frameworks.items():
-            result = train(dataclasses.replace(config, seed=seed), data)
-            off[name].append(result.history[-1]["test_accuracy"])
-            on[name].append(left_on(result.weights, images, labels, seed))
-    print(f"{data.summary}; {config.epochs} epochs; seeds 0 to {flags.seeds - 1}\n")
+        arrays = to_arrays(data, "float32")
+        scores: dict[str, list[Scores]] = {"torch": [], "jax": []}
+        for seed in tqdm(range(flags.seeds), disable=None):
+            config = Config(epochs=flags.epochs, seed=seed)
+            scores["torch"].append(in_torch(config, arrays))
+            scores["jax"].append(in_jax(config, arrays))
+    last = flags.seeds - 1
+    print(f"{data.name}: {data.images} images; {flags.epochs} epochs; seeds 0 to {last}\n")
     print("| framework | dropout off | dropout left on | off, for each seed |")
     print("|---|---|---|---|")
-    for name in frameworks:
-        columns = " | ".join(
-            f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}"
-            for values in (off[name], on[name])
-        )
-        print(f"| {name} | {columns} | {', '.join(f'{value:.4f}' for value in off[name])} |")
-    test = scipy.stats.ttest_ind(off["torch"], off["jax"], equal_var=False)
+    for name, of in scores.items():
+        mean, spread = np.mean(of, 0), np.std(of, 0, ddof=1)
+        off, on = (f"{mean[i]:.4f} ± {spread[i]:.4f}" for i in (0, 1))
+        print(f"| {name} | {off} | {on} | {', '.join(f'{one:.4f}' for one, _ in of)} |")
+    off_in = [[off for off, _ in of] for of in scores.values()]
+    test = scipy.stats.ttest_ind(*off_in, equal_var=False)
     print(f"\ntorch against JAX, Welch's t-test: p = {test.pvalue:.3f}")
 
 

@@ -4,7 +4,7 @@ python -m experiments.lockstep --epochs 10 --dtype float64
 
 Both start from the same weights and see the same batches in any case. Here both also get the same
 masks: one of the two frameworks draws each mask, and both apply it. A second run takes the masks of
-the other framework. The steps are the real `train_step` of both.
+the other framework. The steps are the real `train_step` of both, on the CPU.
 
 NumPy takes part, too. At the start of each epoch it replays both masks of the first step, which
 must be equal bit for bit. After each epoch it computes the logits of both networks under replayed
@@ -12,39 +12,38 @@ masks, and the largest difference is printed.
 """
 
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import torch
 from flax import nnx
 
-import impls.jax.evaluate
-import impls.jax.mlp
+import impls.jax.dropout
 import impls.jax.train
+import impls.numpy.dropout
 import impls.numpy.evaluate
-import impls.numpy.mlp
-import impls.torch.evaluate
-import impls.torch.mlp
+import impls.torch.dropout
 import impls.torch.train
-from impls.jax.dropout import sample_keep as jax_sample_keep
+from experiments.plot import pyplot
 from impls.numpy import prng
-from impls.numpy.dropout import sample_keep as numpy_sample_keep
-from impls.torch.dropout import sample_keep as torch_sample_keep
-from shared.checks import InputError
-from shared.cli import one_line_errors, parse, show
+from shared.cli import one_line_errors, parse
 from shared.config import Config
-from shared.data import Data, load, to_inputs
-from shared.files import check_writable
+from shared.data import Data, load, to_arrays
 from shared.randomness import epoch_order, step_seed
+from shared.records import DivergedError
 
 LOSS_LIMIT, WEIGHT_LIMIT = 1e-12, 1e-10  # the largest differences allowed in float64
 VISIBLE = 1e-3  # a loss difference worth reporting
 
 Masks = tuple[Any, Any]  # of the two hidden layers
+Shapes = list[tuple[int, int]]  # of the two masks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,31 +81,32 @@ class Difference(NamedTuple):
     correct: tuple[int, int, int]  # test images, in torch, in JAX and in NumPy with torch's weights
 
 
-def masks_of_jax(config: Config, shapes: list[tuple[int, int]], step: int) -> Masks:
+def masks_of_jax(config: Config, shapes: Shapes, step: int) -> Masks:
     """Draw the masks of a step as impls/jax does."""
     key = jax.random.fold_in(jax.random.key(config.seed), np.uint32(step))
-    key_1, key_2 = jax.random.split(key)
-    keep_1 = jax_sample_keep(shapes[0], config.p1, key=key_1)
-    return np.asarray(keep_1), np.asarray(jax_sample_keep(shapes[1], config.p2, key=key_2))
+    return _draw(impls.jax.dropout, config, shapes, [{"key": one} for one in jax.random.split(key)])
 
 
-def masks_of_torch(config: Config, shapes: list[tuple[int, int]], step: int) -> Masks:
+def masks_of_torch(config: Config, shapes: Shapes, step: int) -> Masks:
     """Draw the masks of a step as impls/torch does."""
     generator = torch.Generator().manual_seed(step_seed(config.seed, step))
-    keep_1 = torch_sample_keep(shapes[0], config.p1, generator=generator)
-    return keep_1.numpy(), torch_sample_keep(shapes[1], config.p2, generator=generator).numpy()
+    return _draw(impls.torch.dropout, config, shapes, [{"generator": generator}] * 2)
 
 
-def masks_of_numpy(config: Config, shapes: list[tuple[int, int]], step: int, source: str) -> Masks:
+def masks_of_numpy(config: Config, shapes: Shapes, step: int, source: str) -> Masks:
     """Replay the masks of a step in NumPy, those of `source`, which is jax or torch."""
-    rng_1: prng.Source
-    rng_2: prng.Source
+    rngs: Any
     if source == "jax":
-        rng_1, rng_2 = prng.split(prng.fold_in(prng.key(config.seed), step))
+        rngs = prng.split(prng.fold_in(prng.key(config.seed), step))
     else:
-        rng_1 = rng_2 = prng.Generator().manual_seed(step_seed(config.seed, step))
-    keep_1 = numpy_sample_keep(shapes[0], config.p1, rng=rng_1)
-    return keep_1, numpy_sample_keep(shapes[1], config.p2, rng=rng_2)
+        rngs = [prng.Generator().manual_seed(step_seed(config.seed, step))] * 2
+    return _draw(impls.numpy.dropout, config, shapes, [{"rng": rng} for rng in rngs])
+
+
+def _draw(framework: ModuleType, config: Config, shapes: Shapes, sources: Any) -> Masks:
+    draws = zip(shapes, (config.p1, config.p2), sources, strict=True)
+    keep_1, keep_2 = (framework.sample_keep(shape, p, **source) for shape, p, source in draws)
+    return np.asarray(keep_1), np.asarray(keep_2)
 
 
 def to_torch(keep: Masks) -> Masks:
@@ -122,51 +122,57 @@ def lockstep(config: Config, data: Data, source: str, on_epoch: Callable[[str], 
         data: Fashion-MNIST.
         source: the framework that draws the masks, `jax` or `torch`.
         on_epoch: called with a line of text for each epoch.
-    """
-    draw = {"jax": masks_of_jax, "torch": masks_of_torch}[source]
-    images = to_inputs(data.train_images, config.dtype)
-    test_images, test_labels = to_inputs(data.test_images, config.dtype), data.test_labels
-    sizes = (images.shape[1], config.hidden_1, config.hidden_2)
 
-    layers = (*sizes, 10, config.p1, config.p2)
-    torch_model = impls.torch.mlp.MLP(*layers, seed=config.seed, dtype=config.dtype)
-    jax_model = impls.jax.mlp.MLP(*layers, seed=config.seed, dtype=config.dtype)
-    numpy_model = impls.numpy.mlp.MLP(*layers, seed=config.seed, dtype=config.dtype)
-    torch_optimizer = impls.torch.train.make_optimizer(torch_model, config.lr)
-    jax_optimizer = impls.jax.train.make_optimizer(jax_model, config.lr)
-    jax_step = nnx.jit(impls.jax.train.train_step)
+    Raises:
+        DivergedError: a loss is infinite or not a number.
+    """
+    in_torch, in_jax, in_numpy = impls.torch.train, impls.jax.train, impls.numpy.evaluate
+    in_torch.use("cpu", config.dtype)
+    in_jax.use("cpu", config.dtype)
+    draw = {"jax": masks_of_jax, "torch": masks_of_torch}[source]
+    images, labels, test_images, test_labels = to_arrays(data, config.dtype)
+    n, inputs = images.shape
+    torch_model = in_torch.MLP.from_config(config, inputs)
+    jax_model = in_jax.MLP.from_config(config, inputs)
+    numpy_model = in_numpy.MLP.from_config(config, inputs)
+    torch_optimizer = torch.optim.SGD(torch_model.parameters(), lr=config.lr)
+    jax_optimizer = nnx.Optimizer(jax_model, optax.sgd(config.lr), wrt=nnx.Param)
+    jax_step = nnx.jit(in_jax.train_step)
+
+    def shapes(rows: int) -> Shapes:
+        return [(rows, config.hidden_1), (rows, config.hidden_2)]
 
     differences: list[float] = []
     worst_numpy = 0.0
     for epoch in range(1, config.epochs + 1):
-        order = epoch_order(len(images), seed=config.seed, epoch=epoch)
+        order = epoch_order(n, seed=config.seed, epoch=epoch)
         first = len(differences)
-        for start in range(0, len(order), config.batch_size):
-            batch = order[start : start + config.batch_size]
+        for batch in np.split(order, range(config.batch_size, n, config.batch_size)):
             step = len(differences)
-            shapes = [(len(batch), width) for width in sizes[1:]]
-            keep = draw(config, shapes, step)
+            keep = draw(config, shapes(len(batch)), step)
             if step == first:
-                replayed = masks_of_numpy(config, shapes, step, source)
+                replayed = masks_of_numpy(config, shapes(len(batch)), step, source)
                 for mask, again in zip(keep, replayed, strict=True):
                     np.testing.assert_array_equal(mask, again)
-            torch_loss, _ = impls.torch.train.train_step(
-                torch_model,
-                torch_optimizer,
-                torch.from_numpy(images[batch]),
-                torch.from_numpy(data.train_labels[batch]),
+            x, y = images[batch], labels[batch]
+            torch_loss, _ = in_torch.train_step(
+                torch_model, torch_optimizer, torch.from_numpy(x), torch.from_numpy(y),
                 keep=to_torch(keep),
-            )
-            jax_loss, _ = jax_step(
-                jax_model, jax_optimizer, images[batch], data.train_labels[batch], keep=keep
-            )
+            )  # fmt: skip
+            jax_loss, _ = jax_step(jax_model, jax_optimizer, x, y, keep=keep)
             differences.append(abs(torch_loss.item() - jax_loss.item()))
+            if not math.isfinite(differences[-1]):
+                raise DivergedError(
+                    f"the losses are {torch_loss.item()} and {jax_loss.item()} at step {step}, in "
+                    f"epoch {epoch}. A lower learning rate may help"
+                )
 
         # NumPy replays two masks, and computes the logits of both frameworks' weights under them.
-        shapes = [(len(test_images), width) for width in sizes[1:]]
-        keep = masks_of_numpy(config, shapes, len(differences), source)
+        keep = masks_of_numpy(config, shapes(len(test_images)), len(differences), source)
         torch_logits = torch_model(torch.from_numpy(test_images), keep=to_torch(keep))
-        jax_logits = jax_model(jnp.asarray(test_images), keep=keep)
+        jax_logits = jax_model(
+            jnp.asarray(test_images), keep=(jnp.asarray(keep[0]), jnp.asarray(keep[1]))
+        )
         logit_difference = 0.0
         for weights, logits in (
             (torch_model.get_weights(), torch_logits.detach().numpy()),
@@ -174,8 +180,7 @@ def lockstep(config: Config, data: Data, source: str, on_epoch: Callable[[str], 
         ):
             numpy_model.set_weights(weights)
             numpy_logits = numpy_model(test_images, training=True, keep=keep)
-            difference = float(np.abs(numpy_logits - logits).max())
-            logit_difference = max(logit_difference, difference)
+            logit_difference = max(logit_difference, float(np.abs(numpy_logits - logits).max()))
         worst_numpy = max(worst_numpy, logit_difference)
         on_epoch(
             f"{epoch:5}  {torch_loss.item():17.12f}  {jax_loss.item():17.12f}"
@@ -184,15 +189,15 @@ def lockstep(config: Config, data: Data, source: str, on_epoch: Callable[[str], 
 
     torch_weights, jax_weights = torch_model.get_weights(), jax_model.get_weights()
     numpy_model.set_weights(torch_weights)
-    scores = (
-        impls.torch.evaluate.evaluate(
-            torch_model, torch.from_numpy(test_images), torch.from_numpy(test_labels)
-        ),
-        impls.jax.evaluate.evaluate(jax_model, jnp.asarray(test_images), jnp.asarray(test_labels)),
-        impls.numpy.evaluate.evaluate(numpy_model, test_images, test_labels),
-    )
+    of_torch = torch.from_numpy(test_images), torch.from_numpy(test_labels)
+    of_jax = jnp.asarray(test_images), jnp.asarray(test_labels)
     torch_correct, jax_correct, numpy_correct = (
-        round(accuracy * len(test_labels)) for _, accuracy in scores
+        round(accuracy * len(test_labels))
+        for _, accuracy in (
+            in_torch.evaluate(torch_model, *of_torch),
+            in_jax.evaluate(jax_model, *of_jax),
+            in_numpy.evaluate(numpy_model, test_images, test_labels),
+        )
     )
     return Difference(
         np.array(differences),
@@ -202,14 +207,9 @@ def lockstep(config: Config, data: Data, source: str, on_epoch: Callable[[str], 
     )
 
 
-def plot(differences: dict[str, np.ndarray], dtype: str, path: Path) -> None:
+def draw_plot(plt: ModuleType, differences: dict[str, np.ndarray], dtype: str, path: Path) -> None:
     """Draw the loss difference of every step on a logarithmic scale."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
     for source, values in differences.items():
         axes.semilogy(np.where(values > 0, values, np.nan), lw=0.7, label=f"masks of {source}")
     axes.set(
@@ -219,74 +219,43 @@ def plot(differences: dict[str, np.ndarray], dtype: str, path: Path) -> None:
     )
     axes.legend()
     axes.grid(alpha=0.3)
-    try:
-        figure.savefig(path, dpi=120)
-    except OSError as error:
-        raise InputError(f"cannot write the plot {path}: {error.strerror or error}") from None
-    pyplot.close(figure)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
 
 
-def main() -> None:
-    """Print a table for each source of masks. The last line is the largest loss difference."""
-    with one_line_errors():
-        flags = parse(LockstepConfig, "experiments.lockstep")
-        config = Config(
-            epochs=flags.epochs,
-            batch_size=flags.batch_size,
-            lr=flags.lr,
-            hidden_1=flags.hidden_1,
-            hidden_2=flags.hidden_2,
-            seed=flags.seed,
-            dtype=flags.dtype,
-        )
-        data = load(flags.data)
-        if flags.plot:
-            check_plot(flags.plot)
-        run(flags, config, data)
-
-
-def check_plot(path: Path) -> None:
-    """Make the folder of the plot, and see before hours of work that we can write there.
-
-    Raises:
-        InputError: we cannot, or the name does not end in .png or .svg.
-    """
-    if path.suffix not in (".png", ".svg"):
-        raise InputError(f"plot must end in .png or .svg, got {path}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        check_writable(path)
-    except OSError as error:
-        raise InputError(f"cannot write the plot {path}: {error.strerror or error}") from None
-
-
-def run(flags: LockstepConfig, config: Config, data: Data) -> None:
-    """Print the tables, and draw the plot. Exit with status 1 if float64 differs by too much."""
-    show(f"{data.summary}; {config.epochs} epochs in {config.dtype}")
+def compare(flags: LockstepConfig, config: Config, data: Data) -> bool:
+    """Print a table for each source of masks. Return False if float64 differs by too much."""
+    plt = pyplot(flags.plot) if flags.plot else None
+    print(f"{data.name}: {data.images} images; {config.epochs} epochs in {config.dtype}")
     losses: dict[str, np.ndarray] = {}
-    within_limits = True
+    good = True
     for source in ("jax", "torch") if flags.masks == "both" else (flags.masks,):
-        show(f"\nmasks drawn by {source}, used by both")
-        show("epoch   torch, last loss     JAX, last loss    max |difference|  NumPy difference")
-        with jax.enable_x64(config.dtype == "float64"):
-            difference = lockstep(config, data, source, show)
-        losses[source] = difference.loss_per_step
-        apart = np.flatnonzero(difference.loss_per_step > VISIBLE)
-        show(f"max |weight difference| = {difference.weights:.3e}")
-        show(f"max |logit difference to NumPy| = {difference.numpy:.3e}")
-        show("correct test images: torch {}, JAX {}, NumPy {}".format(*difference.correct))
+        print(f"\nmasks drawn by {source}, used by both")
+        print("epoch   torch, last loss     JAX, last loss    max |difference|  NumPy difference")
+        found = lockstep(config, data, source, lambda line: print(line, flush=True))
+        losses[source] = found.loss_per_step
+        apart = np.flatnonzero(found.loss_per_step > VISIBLE)
+        print(f"max |weight difference| = {found.weights:.3e}")
+        print(f"max |logit difference to NumPy| = {found.numpy:.3e}")
+        print("correct test images: torch {}, JAX {}, NumPy {}".format(*found.correct))
         if len(apart):
-            show(f"the losses first differ by more than {VISIBLE:g} at step {apart[0]}")
-        within_limits &= (
-            difference.loss_per_step.max() <= LOSS_LIMIT
-            and difference.weights <= WEIGHT_LIMIT
-            and difference.numpy <= LOSS_LIMIT
-        )
-        within_limits &= len(set(difference.correct)) == 1
-    if flags.plot:
-        plot(losses, config.dtype, flags.plot)
-    show(f"\nmax |loss difference| = {max(values.max() for values in losses.values()):.3e}")
-    if config.dtype == "float64" and not within_limits:
+            print(f"the losses first differ by more than {VISIBLE:g} at step {apart[0]}")
+        good &= max(found.loss_per_step.max(), found.numpy) <= LOSS_LIMIT
+        good &= found.weights <= WEIGHT_LIMIT and len(set(found.correct)) == 1
+    if plt and flags.plot:
+        draw_plot(plt, losses, config.dtype, flags.plot)
+    print(f"\nmax |loss difference| = {max(values.max() for values in losses.values()):.3e}")
+    return good or config.dtype == "float32"
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Print the tables. Exit with status 1 if float64 differs by too much."""
+    with one_line_errors():
+        flags = parse(LockstepConfig, "experiments.lockstep", args)
+        settings = {k: v for k, v in vars(flags).items() if k not in ("masks", "plot")}
+        config = Config(**settings)
+        good = compare(flags, config, load(flags.data))
+    if not good:
         raise SystemExit(1)
 
 

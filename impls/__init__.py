@@ -3,6 +3,8 @@
 import os
 import sys
 
+import shared  # noqa: F401  # first of all: Ctrl-C while the rest is imported ends the process
+
 # The folders in here have the names of the frameworks. If Python is started from inside this
 # folder, it looks here first, and `import torch` finds ours. So it is removed from sys.path.
 _here = os.path.dirname(os.path.realpath(__file__))

@@ -24,19 +24,24 @@ import dataclasses
 import math
 
 import jax
+import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
+import optax
 import torch
+from flax import nnx
 
 import impls.jax.dropout
+import impls.jax.mlp
 import impls.jax.train
 import impls.numpy.dropout
 import impls.torch.dropout
+import impls.torch.mlp
 import impls.torch.train
 from experiments.lockstep import lockstep
 from impls.numpy import prng
 from shared.config import Config
-from shared.data import load
+from shared.data import load, to_arrays
 
 # %% [markdown]
 # ## The demonstration
@@ -75,9 +80,7 @@ print(impls.jax.dropout.sample_keep(shape, 0.5, key=jax.random.fold_in(key, 1)).
 # %%
 units = np.random.default_rng(0).normal(size=(256, 256)).astype(np.float32)
 from_numpy = impls.numpy.dropout.dropout(units, 0.5, training=True, rng=prng.key(0))
-from_jax = impls.jax.dropout.dropout(
-    jax.numpy.asarray(units), 0.5, training=True, key=jax.random.key(0)
-)
+from_jax = impls.jax.dropout.dropout(jnp.asarray(units), 0.5, training=True, key=jax.random.key(0))
 print("as in JAX:", np.array_equal(from_numpy, from_jax))
 
 from_numpy = impls.numpy.dropout.dropout(
@@ -95,14 +98,21 @@ print("as in PyTorch:", np.array_equal(from_numpy, from_torch.numpy()))
 # project. Both start from the same weights and see the same batches. Only the masks differ.
 
 # %%
-data = load("sample")
 config = Config(epochs=2, data="sample")
-for name, framework in (("PyTorch", impls.torch.train), ("JAX", impls.jax.train)):
-    for record in framework.train(config, data).history:
-        print(
-            f"{name:8} epoch {record['epoch']}: training loss {record['train_loss']:.3f}, "
-            f"test accuracy {record['test_accuracy']:.1%}"
-        )
+data = load(config.data)
+arrays = to_arrays(data, config.dtype)
+
+model = impls.torch.mlp.MLP.from_config(config, inputs=784)
+optimizer = torch.optim.SGD(model.parameters(), lr=config.lr)
+on_torch = tuple(torch.as_tensor(array) for array in arrays)
+for record in impls.torch.train.train(model, optimizer, on_torch, config):
+    print(f"PyTorch, epoch {record['epoch']}: test accuracy {record['test_accuracy']:.1%}")
+
+model = impls.jax.mlp.MLP.from_config(config, inputs=784)
+optimizer = nnx.Optimizer(model, optax.sgd(config.lr), wrt=nnx.Param)
+on_jax = tuple(jnp.asarray(array) for array in arrays)
+for record in impls.jax.train.train(model, optimizer, on_jax, config):
+    print(f"JAX, epoch {record['epoch']}: test accuracy {record['test_accuracy']:.1%}")
 
 # %% [markdown]
 # ## Fifty steps in lockstep
@@ -114,8 +124,7 @@ for name, framework in (("PyTorch", impls.torch.train), ("JAX", impls.jax.train)
 fifty_steps = dataclasses.replace(
     config, epochs=1, batch_size=math.ceil(len(data.train_images) / 50), dtype="float64"
 )
-with jax.enable_x64(True):
-    difference = lockstep(fifty_steps, data, "jax", print)
+difference = lockstep(fifty_steps, data, "jax", print)
 print(len(difference.loss_per_step), "steps")
 print("largest difference of a loss:", difference.loss_per_step.max())
 

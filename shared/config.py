@@ -6,7 +6,7 @@ from typing import Literal
 
 from shared.checks import InputError, check_probability
 
-LARGEST_LR = 1e38  # a larger number is infinite in float32
+Dtype = Literal["float32", "float64"]
 Precision = Literal["highest", "high", "medium"]
 
 
@@ -36,10 +36,10 @@ class Config:
     data: str = "auto"
     """full, sample, auto (full if available, else sample), or a folder of four IDX files."""
     resize: int | None = None
-    """Side in pixels to resize the square images to. None keeps their size."""
+    """Side in pixels to resize the square images to, at most 128. None keeps their size."""
     out: Path = Path("runs/run")
     """Folder for log.jsonl and weights.safetensors."""
-    dtype: Literal["float32", "float64"] = "float32"
+    dtype: Dtype = "float32"
     """Dtype of weights, activations and gradients."""
     precision: Precision = "highest"
     """Precision of float32 matrix products. Lower is faster where the processor supports it."""
@@ -47,30 +47,27 @@ class Config:
     """auto (a GPU if there is one), cpu, cuda, or another name that the framework knows."""
 
     def __post_init__(self) -> None:
-        # The upper bounds only keep out sizes that no machine can hold.
-        for name, largest in {
-            "epochs": 10**9,
-            "batch_size": 10**9,
-            "hidden_1": 10**6,
-            "hidden_2": 10**6,
-            "resize": 1024,
-        }.items():
-            value = getattr(self, name)
-            if value is not None and not 1 <= value <= largest:
-                raise InputError(f"{name} must be in 1 ... {largest}, got {value}")
-        if not 0 <= self.lr <= LARGEST_LR:
-            raise InputError(f"lr must be in 0 ... {LARGEST_LR:g}, got {self.lr}")
+        # Sizes that no machine can hold are left out: 128 x 128 pixels are 5 GB of inputs.
+        check_range(
+            self, epochs=10**9, batch_size=10**9, hidden_1=10**5, hidden_2=10**5, resize=128
+        )
+        if not 0 <= self.lr <= 1e38:  # a larger number is infinite in float32
+            raise InputError(f"lr must be in 0 ... 1e38, got {self.lr}")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed must be in 0 ... 2**32 - 1, got {self.seed}")
-        if self.dtype not in ("float32", "float64"):
-            raise InputError(f"dtype must be float32 or float64, got {self.dtype}")
-        if self.precision not in ("highest", "high", "medium"):
-            raise InputError(f"precision must be highest, high or medium, got {self.precision}")
         for name in ("p1", "p2"):
             try:
                 check_probability(getattr(self, name), name)
             except (TypeError, ValueError) as error:
                 raise InputError(str(error)) from None
+
+
+def check_range(config: object, **largest: int) -> None:
+    """Raise InputError unless each of these fields is None or a number from 1 to its largest."""
+    for name, most in largest.items():
+        value = getattr(config, name)
+        if value is not None and not 1 <= value <= most:
+            raise InputError(f"{name} must be in 1 ... {most}, got {value}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,35 +80,15 @@ class RunConfig(Config):
     resume: bool = False
     """Go on with the run in the folder that was stopped. Without one, start at the beginning."""
     overwrite: bool = False
-    """Replace a run that is in the folder already."""
+    """Replace the run in the folder. A finished one stays until the new one is finished."""
     checkpoint_every: int = 1
     """Epochs between two checkpoints."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.checkpoint_every <= 10**9:
-            raise InputError(f"checkpoint_every must be at least 1, got {self.checkpoint_every}")
+        check_range(self, checkpoint_every=10**9)
         if self.resume and self.overwrite:
             raise InputError("resume goes on with a run, overwrite replaces it: choose one")
-
-
-@dataclasses.dataclass(frozen=True)
-class ParallelConfig(RunConfig):
-    """Train the multilayer perceptron with dropout on Fashion-MNIST.
-
-    The defaults are the settings of the article.
-    """
-
-    processes: int = 1
-    """Processes that share each batch. More than one are started on this machine."""
-    devices: int = 1
-    """Devices of each process that share its part. On a CPU they are simulated."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, largest in {"processes": 1024, "devices": 64}.items():
-            if not 1 <= getattr(self, name) <= largest:
-                raise InputError(f"{name} must be in 1 ... {largest}, got {getattr(self, name)}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
-"""What a run leaves behind: a record for each epoch, in memory and in log.jsonl.
+"""What a run leaves behind: log.jsonl, a file of JSON lines.
 
-log.jsonl is a file of JSON lines. The first is a `Header`, each further one an `EpochRecord`.
+The first line is a `Header`, each further one an `EpochRecord`. Where a run went on elsewhere, in
+another framework for example, there is another `Header` before the epochs that were made there.
 """
 
 import dataclasses
@@ -8,36 +9,33 @@ import json
 import math
 import os
 import platform
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
 from shared.checks import InputError
 from shared.config import Config
-from shared.files import printable, read_text
-from shared.idx import Data
+from shared.data import Data
 
-
-class Machine(TypedDict):
-    """What a run computes on. Another machine, or other threads, may round sums differently."""
-
-    processor: str
-    device: str  # cpu, or the name of the GPU
-    threads: int  # that the framework computes with on the processor
+# The packages whose versions go into the log of a run.
+PACKAGES = {"torch": ("torch",), "jax": ("jax", "jaxlib", "flax", "optax")}
+# Variables of the environment that change how sums are rounded.
+ROUNDING = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ATEN_CPU_CAPABILITY", "XLA_FLAGS",
+            "JAX_DISABLE_JIT", "NVIDIA_TF32_OVERRIDE")  # fmt: skip
 
 
 class Header(TypedDict):
-    """The first line of a log."""
+    """Everything that the epochs behind it depend on."""
 
     framework: str  # torch or jax
     config: dict[str, Any]  # every setting of the run
-    versions: dict[str, str]  # of Python, NumPy and the framework
     data: str  # full, sample or a folder: what auto chose, if the setting was auto
     images: str  # how many for training and for the test
-    machine: Machine  # not a part of the settings: a run may go on elsewhere
+    sha256: str  # of the images and labels
+    versions: dict[str, str]  # of Python, NumPy and the framework
+    machine: dict[str, Any]  # processor, cores, device, and variables of the environment
 
 
 class EpochRecord(TypedDict):
@@ -56,50 +54,15 @@ class EpochRecord(TypedDict):
     seconds: float
 
 
-Weights = dict[str, np.ndarray]  # as in a weight file
-
-
-class TrainResult(NamedTuple):
-    """Where a run stands: one record per epoch, and the weights after the last of them."""
-
-    history: list[EpochRecord]
-    weights: Weights
-
-
-# Called when an epoch ends, with its record and a function that returns the weights. Training stops
-# early where it returns True.
-OnEpoch = Callable[[EpochRecord, Callable[[], Weights]], bool | None]
-
-
-LONGEST_LOG = 2**30  # bytes: millions of epochs
-LARGEST = 1e300  # of the numbers in a record
-
-
 class DivergedError(ArithmeticError):
     """The loss is infinite or not a number."""
-
-
-def check_finite(losses: np.ndarray, epoch: int, first_step: int) -> None:
-    """Raise DivergedError if the loss of a step is infinite or not a number.
-
-    Args:
-        losses: of the steps of an epoch.
-        epoch: counted from 1.
-        first_step: the number of the first of these steps, counted from 0 over the run.
-    """
-    bad = np.flatnonzero(~np.isfinite(losses))
-    if len(bad):
-        raise DivergedError(
-            f"the loss is {losses[bad[0]]} at step {first_step + bad[0]}, in epoch {epoch}. A "
-            "lower learning rate may help"
-        )
 
 
 def epoch_record(
     epoch: int,
     losses: np.ndarray,
     correct: np.ndarray,
-    test_scores: tuple[float, float],
+    scores: tuple[float, float],
     examples: int,
     batch_size: int,
     seconds: float,
@@ -110,26 +73,32 @@ def epoch_record(
         epoch: counted from 1.
         losses, correct: mean loss and number of correct examples of each step, dropout on,
             shape (steps,).
-        test_scores: loss and accuracy on the test images, dropout off.
+        scores: loss and accuracy on the test images, dropout off.
         examples: number of training examples.
         batch_size: examples in a step. The last step has the examples that are left.
         seconds: time of the training pass.
 
     Raises:
-        DivergedError: the loss on the test images is infinite or not a number.
+        DivergedError: a loss is infinite or not a number.
     """
-    if not math.isfinite(test_scores[0]):
+    for i in np.flatnonzero(~np.isfinite(losses)):
+        step = (epoch - 1) * len(losses) + i
         raise DivergedError(
-            f"the loss is {test_scores[0]} on the test images, after epoch {epoch}. A lower "
-            "learning rate may help"
+            f"the loss is {losses[i]} at step {step}, in epoch {epoch}. A lower learning rate may "
+            "help"
+        )
+    if not math.isfinite(scores[0]):
+        raise DivergedError(
+            f"the loss is {scores[0]} on the test images, after epoch {epoch}. A lower learning "
+            "rate may help"
         )
     sizes = np.minimum(batch_size, examples - batch_size * np.arange(len(losses)))
     return {
         "epoch": epoch,
         "train_loss": float(np.average(losses.astype(np.float64), weights=sizes)),
         "train_accuracy": int(correct.sum()) / examples,
-        "test_loss": test_scores[0],
-        "test_accuracy": test_scores[1],
+        "test_loss": scores[0],
+        "test_accuracy": scores[1],
         "seconds": seconds,
     }
 
@@ -145,12 +114,6 @@ def epoch_line(record: EpochRecord) -> str:
     )
 
 
-OMP_NOTE = (
-    " If so, the environment variable OMP_NUM_THREADS=1 usually makes PyTorch quicker (and rounds "
-    "sums differently)."
-)
-
-
 def slow_epochs_note(history: list[EpochRecord], framework: str) -> str | None:
     """Return a sentence to print if the mean epoch took twice as long as the quickest, else None.
 
@@ -163,15 +126,39 @@ def slow_epochs_note(history: list[EpochRecord], framework: str) -> str | None:
     seconds = [record["seconds"] for record in history[1:]]
     if len(seconds) < 2 or sum(seconds) < 2 * len(seconds) * min(seconds):
         return None
+    threads = ". OMP_NUM_THREADS=1 usually makes PyTorch quicker then"
     return (
         f"note: the quickest epoch took {min(seconds):.2f} s, the mean {np.mean(seconds):.2f} s. "
-        "Perhaps other programs were using the processor."
-        + (OMP_NOTE if framework == "torch" and "OMP_NUM_THREADS" not in os.environ else "")
+        "Perhaps other programs were using the processor"
+        + (threads if framework == "torch" and "OMP_NUM_THREADS" not in os.environ else "")
     )
 
 
-def processor() -> str:
-    """Return the name of the processor."""
+def make_header(framework: str, config: Config, data: Data, device: str) -> Header:
+    """Return the first line of a log.
+
+    Args:
+        framework: its name, torch or jax.
+        config: the settings of the run.
+        data: what it trains on.
+        device: what it computes on.
+    """
+    settings = {field.name: getattr(config, field.name) for field in dataclasses.fields(Config)}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "framework": framework,
+        "config": settings | {"out": str(config.out)},
+        "data": data.name,
+        "images": data.images,
+        "sha256": data.sha256,
+        "versions": {package: version(package) for package in ("numpy", *PACKAGES[framework])}
+        | {"python": platform.python_version()},
+        "machine": {"processor": _processor(), "cores": cores, "device": device}
+        | {name: os.environ[name] for name in ROUNDING if name in os.environ},
+    }
+
+
+def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(": ")[1] for line in lines if line.startswith("model name"))
@@ -179,80 +166,51 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def make_header(
-    framework: str, packages: tuple[str, ...], config: Config, data: Data, machine: Machine
-) -> Header:
-    """Return the first line of a log.
-
-    Args:
-        framework: its name.
-        packages: whose versions to record.
-        config: the settings of the run.
-        data: what it trains on.
-        machine: what it computes on.
-    """
-    settings = {field.name: getattr(config, field.name) for field in dataclasses.fields(Config)}
-    return {
-        "framework": framework,
-        "config": settings | {"out": str(config.out)},
-        "versions": {package: version(package) for package in ("numpy", *packages)}
-        | {"python": platform.python_version()},
-        "data": data.name,
-        "images": data.images,
-        "machine": machine,
-    }
+def changes(before: Header, after: Header) -> dict[str, tuple[Any, Any]]:
+    """Return the settings and circumstances in which two headers differ, but for the folder."""
+    # `data` is what auto chose. Versions of what only one of the frameworks uses say nothing.
+    a, b = ({**h["config"], **h, **h["machine"], **h["versions"], "out": "",
+             "config": "", "versions": "", "machine": ""} for h in (before, after))  # fmt: skip
+    versions = before["versions"].keys() ^ after["versions"].keys()
+    names = [name for name in dict.fromkeys([*a, *b]) if name not in versions]
+    return {name: (a.get(name), b.get(name)) for name in names if a.get(name) != b.get(name)}
 
 
-def write_line(log: TextIO, line: Header | EpochRecord) -> None:
-    """Append a line to an open log, so that it is in the file at once."""
-    log.write(json.dumps(line, allow_nan=False) + "\n")
-    log.flush()
-
-
-def read_log(path: Path) -> tuple[Header, list[EpochRecord]]:
-    """Return the header of a log.jsonl and the records of its epochs.
+def read_log(path: Path) -> tuple[list[Header], list[EpochRecord]]:
+    """Return the headers of a log.jsonl and the records of its epochs.
 
     Raises:
         InputError: the file cannot be read, or it is not the log of a run.
     """
     try:
-        text = read_text(path, LONGEST_LOG)
+        return split_lines([json.loads(line) for line in path.read_text().splitlines()])
     except FileNotFoundError:
-        raise InputError(
-            f"there is no {printable(path)}. Name a folder that a train command wrote"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {printable(path)}: {printable(error)}") from None
-    try:
-        header, *history = [json.loads(line) for line in text.splitlines()]
-        check_header(header)
-        check_history(history)
+        raise InputError(f"there is no {path}. Name a folder that a train command wrote") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        words = printable(repr(error))
-        raise InputError(f"{printable(path)} is not the log of a run: {words}") from None
-    return header, history
+        raise InputError(f"{path} is not the log of a run: {error!r}") from None
 
 
-def check_header(header: Any) -> None:
-    """Raise ValueError, KeyError or TypeError unless this is a `Header`, as far as we need it."""
-    for key in ("framework", "data", "images"):
-        if type(header[key]) is not str:
-            raise ValueError(f"{key} is not text")
-    for key in ("config", "versions"):
-        if type(header[key]) is not dict:
-            raise ValueError(f"{key} is not an object")
+def split_lines(lines: list[Any]) -> tuple[list[Header], list[EpochRecord]]:
+    """Return the headers and the records among the lines of a log.
 
-
-def check_history(history: Any) -> None:
-    """Raise ValueError, KeyError or TypeError unless these are records of epochs that count up."""
-    if type(history) is not list:
-        raise ValueError("the history is not a list")
-    for before, record in zip([None, *history], history, strict=False):
+    Raises:
+        ValueError, KeyError, TypeError: these are not the lines of a log.
+    """
+    headers = [line for line in lines if "epoch" not in line]
+    records = [line for line in lines if "epoch" in line]
+    if not headers or lines[0] is not headers[0]:
+        raise ValueError("it does not start with a header")
+    for header in headers:
+        for name, kind in {**Header.__annotations__, "config": dict, "versions": dict,
+                           "machine": dict}.items():  # fmt: skip
+            if type(header[name]) is not kind:
+                raise ValueError(f"{name} is {header[name]!r:.100}")
+    for epoch, record in enumerate(records, 1):
         for name in EpochRecord.__annotations__:
-            value = record[name]
-            if type(value) not in (int, float) or not abs(value) <= LARGEST:
-                raise ValueError(f"{name} is {value}")
-        if not 0 <= record["test_accuracy"] <= 1:
-            raise ValueError(f"a test accuracy of {record['test_accuracy']}")
-        if before and record["epoch"] <= before["epoch"]:
-            raise ValueError(f"epoch {record['epoch']} is behind epoch {before['epoch']}")
+            if type(record[name]) not in (int, float) or not abs(record[name]) < 1e300:
+                raise ValueError(f"{name} is {record[name]!r:.100}")
+        if record["epoch"] != epoch or not 0 <= record["test_accuracy"] <= 1:
+            raise ValueError(f"epoch {epoch} is missing or impossible")
+    return headers, records

@@ -1,6 +1,7 @@
 """One interface to the three frameworks, so that each test is written once."""
 
 import dataclasses
+import functools
 from types import ModuleType
 from typing import Any
 
@@ -8,25 +9,35 @@ import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
+import optax
 import torch
 from dropout_contract.backends import backend
+from flax import nnx
 
+import impls.jax.device
 import impls.jax.dropout
 import impls.jax.evaluate
 import impls.jax.mlp
-import impls.jax.runtime
+import impls.jax.noise
 import impls.jax.train
 import impls.numpy.dropout
 import impls.numpy.evaluate
 import impls.numpy.mlp
+import impls.numpy.noise
+import impls.torch.device
 import impls.torch.dropout
 import impls.torch.evaluate
 import impls.torch.mlp
-import impls.torch.runtime
+import impls.torch.noise
 import impls.torch.train
+from shared.config import Config
+from shared.data import Data, to_arrays
+from shared.records import EpochRecord
 
 # float32 + float64 is an error instead of a silent change of precision.
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+PARTS = ("dropout", "noise", "mlp", "evaluate", "train", "device")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,10 +46,16 @@ class Adapter:
 
     name: str
     dropout: ModuleType
+    noise: ModuleType
     mlp: ModuleType
     evaluate: ModuleType
-    train: ModuleType | None
-    runtime: ModuleType | None
+    train: Any = None  # as the device, in PyTorch and JAX only
+    device: Any = None
+
+    @property
+    def training(self) -> dict[str, bool]:
+        """Return the argument that switches dropout of a network on, where there is one."""
+        return {"training": True} if self.name == "numpy" else {}
 
     def array(self, values: Any, dtype: str | None = None) -> Any:
         """Make an array of the framework. Without a dtype, that of the NumPy values is kept."""
@@ -70,23 +87,29 @@ class Adapter:
         """Return the gradient of the sum of function(x)."""
         return backend(self.name).gradient(function, x, 1)
 
+    def network(self, config: Config, data: Data) -> tuple[Any, Any, tuple[Any, ...]]:
+        """Return the network of a run, its optimizer, and the arrays to train on."""
+        self.device.use(config.device, config.dtype, config.precision)
+        arrays = tuple(self.array(array) for array in to_arrays(data, config.dtype))
+        model = self.mlp.MLP.from_config(config, inputs=arrays[0].shape[1])
+        return model, self.optimizer(model, config.lr), arrays
 
-TORCH = Adapter(
-    "torch",
-    impls.torch.dropout,
-    impls.torch.mlp,
-    impls.torch.evaluate,
-    impls.torch.train,
-    impls.torch.runtime,
-)
-JAX = Adapter(
-    "jax",
-    impls.jax.dropout,
-    impls.jax.mlp,
-    impls.jax.evaluate,
-    impls.jax.train,
-    impls.jax.runtime,
-)
-NUMPY = Adapter("numpy", impls.numpy.dropout, impls.numpy.mlp, impls.numpy.evaluate, None, None)
+    def optimizer(self, model: Any, lr: float) -> Any:
+        """Return the optimizer of the lesson."""
+        if self.name == "torch":
+            return torch.optim.SGD(model.parameters(), lr=lr)
+        return nnx.Optimizer(model, sgd(lr), wrt=nnx.Param)
+
+    def run(self, config: Config, data: Data) -> tuple[list[EpochRecord], dict[str, np.ndarray]]:
+        """Train as `main` does. Return the records and the weights."""
+        model, optimizer, arrays = self.network(config, data)
+        return list(self.train.train(model, optimizer, arrays, config)), model.get_weights()
+
+
+sgd = functools.cache(optax.sgd)  # JAX compiles anew for each new one, even of the same rate
+
+TORCH = Adapter("torch", *(getattr(impls.torch, part) for part in PARTS))
+JAX = Adapter("jax", *(getattr(impls.jax, part) for part in PARTS))
+NUMPY = Adapter("numpy", *(getattr(impls.numpy, part) for part in PARTS[:4]))
 ALL = (TORCH, JAX, NUMPY)
 WITH_GRADIENT = (TORCH, JAX)

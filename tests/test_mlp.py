@@ -1,16 +1,17 @@
 """Same masks and same weights: the same logits, loss, gradients and steps in all three."""
 
-import contextlib
-
 import jax
+import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 import torch
 from flax import nnx
+from scipy.special import softmax
 
 from shared.randomness import initial_weights
 from shared.weights import NAMES, layer_sizes
-from tests.adapters import JAX, NUMPY, TORCH, Adapter
+from tests.adapters import ALL, JAX, NUMPY, TORCH, Adapter
 from tests.conftest import largest_difference
 
 # All sizes differ, so that a transposed weight cannot pass.
@@ -51,8 +52,8 @@ def one_pass(dtype: str) -> dict[str, dict[str, np.ndarray]]:
     model = JAX.mlp.MLP(*SIZES, dtype=dtype)
 
     def loss_and_logits(model):
-        logits = model(x, keep=keep)
-        return JAX.evaluate.cross_entropy(logits, labels), logits
+        logits = model(jnp.asarray(x), keep=tuple(map(jnp.asarray, keep)))
+        return JAX.evaluate.cross_entropy(logits, jnp.asarray(labels)), logits
 
     differentiate = nnx.jit(nnx.value_and_grad(loss_and_logits, has_aux=True))
     (loss, logits), gradient = differentiate(model)
@@ -67,14 +68,10 @@ def one_pass(dtype: str) -> dict[str, dict[str, np.ndarray]]:
     return results
 
 
-def x64(dtype: str) -> contextlib.AbstractContextManager[None]:
-    return jax.enable_x64(True) if dtype == "float64" else contextlib.nullcontext()
-
-
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_logits_loss_and_every_gradient(dtype: str):
-    with x64(dtype):
-        results = one_pass(dtype)
+    jax.config.update("jax_enable_x64", dtype == "float64")
+    results = one_pass(dtype)
     for other in ("jax", "numpy"):
         for what, values in results[other].items():
             assert values.dtype == dtype
@@ -91,7 +88,7 @@ def test_ten_steps(dtype: str):
     losses: dict[str, list[float]] = {"torch": [], "jax": []}
 
     model = TORCH.mlp.MLP(*SIZES, dtype=dtype)
-    optimizer = TORCH.train.make_optimizer(model, LR)
+    optimizer = TORCH.optimizer(model, LR)
     for keep in masks:
         keep = tuple(torch.tensor(k) for k in keep)
         loss, _ = TORCH.train.train_step(
@@ -99,71 +96,22 @@ def test_ten_steps(dtype: str):
         )
         losses["torch"].append(loss.item())
 
-    with x64(dtype):
-        twin = JAX.mlp.MLP(*SIZES, dtype=dtype)
-        twin_optimizer = JAX.train.make_optimizer(twin, LR)
-        twin_step = nnx.jit(JAX.train.train_step)
-        for keep in masks:
-            loss, _ = twin_step(twin, twin_optimizer, x, labels, keep=keep)
-            losses["jax"].append(loss.item())
-        differences = {
-            name: largest_difference(weight, twin.get_weights()[name])
-            for name, weight in model.get_weights().items()
-        }
+    jax.config.update("jax_enable_x64", dtype == "float64")
+    twin = JAX.mlp.MLP(*SIZES, dtype=dtype)
+    twin_optimizer = JAX.optimizer(twin, LR)
+    twin_step = nnx.jit(JAX.train.train_step)
+    for keep in masks:
+        arguments = [jnp.asarray(array) for array in (x, labels)]
+        keep = tuple(map(jnp.asarray, keep))
+        loss, _ = twin_step(twin, twin_optimizer, *arguments, keep=keep)
+        losses["jax"].append(loss.item())
+    differences = {
+        name: largest_difference(weight, twin.get_weights()[name])
+        for name, weight in model.get_weights().items()
+    }
     differences["loss"] = largest_difference(losses["torch"], losses["jax"])
     assert max(differences.values()) <= TOLERANCE[dtype][1], differences
     assert losses["torch"][-1] < losses["torch"][0], "the ten steps did learn"
-
-
-def test_masks_are_per_layer_and_per_example(framework: Adapter):
-    # These weights show both masks in the logits. Each example and each layer has another mask.
-    width = 32
-    sizes = (4, width, width, width)
-    weights = {n: np.zeros_like(w) for n, w in initial_weights(*sizes, seed=0).items()}
-    weights["linear_1.bias"][:] = 1
-    weights["linear_2.weight"][:] = np.eye(width)
-    weights["linear_2.bias"][:] = 10
-    weights["linear_3.weight"][:] = np.eye(width)
-    model = framework.mlp.MLP(*sizes, p1=0.5, p2=0.5)
-    model.set_weights(weights)
-    training = {"training": True} if framework is NUMPY else {}
-    x = framework.array(np.zeros((8, 4), np.float32))
-    logits = framework.numpy(model(x, **framework.source(3), **training))
-    assert set(np.unique(logits)) == {0.0, 20.0, 24.0}  # dropped second; first; neither
-    second = logits > 0
-    first = np.where(second, logits == 24.0, np.nan)
-    assert len({row.tobytes() for row in second}) == 8
-    assert len({row.tobytes() for row in first}) == 8
-
-
-def test_evaluation_mode_needs_no_source(trainable: Adapter):
-    model = trainable.mlp.MLP(8, 6, 5, 3)
-    x = trainable.array(np.ones((2, 8), np.float32))
-    with pytest.raises(ValueError, match="dropout in training needs randomness"):
-        model(x)
-    model.eval()
-    np.testing.assert_array_equal(trainable.numpy(model(x)), trainable.numpy(model(x)))
-    model.train()
-    with pytest.raises(ValueError, match="dropout in training needs randomness"):
-        model(x)
-
-
-def test_evaluate_leaves_the_mode_alone(trainable: Adapter):
-    model = trainable.mlp.MLP(8, 6, 5, 3)
-    images = trainable.array(np.random.default_rng(0).random((16, 8), np.float32))
-    labels = trainable.array(np.arange(16) % 3)
-    first = trainable.evaluate.evaluate(model, images, labels)
-    with pytest.raises(ValueError, match="dropout in training needs randomness"):
-        model(images)  # still in training mode
-    model.eval()
-    assert trainable.evaluate.evaluate(model, images, labels) == first
-    model(images)  # still in evaluation mode: it needs no source
-
-
-def test_every_layer_starts_from_numbers_of_its_own():
-    weights = initial_weights(8, 8, 8, 8, seed=4)
-    different = {weights[name].tobytes() for name in NAMES}
-    assert len(different) == len(NAMES)
 
 
 def test_large_logits_have_a_finite_loss(framework: Adapter):
@@ -172,20 +120,11 @@ def test_large_logits_have_a_finite_loss(framework: Adapter):
     assert float(framework.evaluate.cross_entropy(logits, labels)) == 500
 
 
-def test_weights_go_round(framework: Adapter):
-    weights = initial_weights(9, 7, 5, 3, seed=4)
-    model = framework.mlp.MLP(9, 7, 5, 3, seed=4)
-    for name, array in model.get_weights().items():
-        np.testing.assert_array_equal(array, weights[name])
-    model.get_weights()["linear_1.bias"][:] = 0  # a copy
-    np.testing.assert_array_equal(model.get_weights()["linear_1.bias"], weights["linear_1.bias"])
-
-
 @pytest.mark.usefixtures("quick_compilation")
 def test_weights_can_be_set_after_the_optimizer_is_made(trainable: Adapter):
     # The optimizer must keep the same parameters. With replaced ones nothing would be trained.
     model = trainable.mlp.MLP(9, 7, 5, 3)
-    optimizer = trainable.train.make_optimizer(model, 0.5)
+    optimizer = trainable.optimizer(model, 0.5)
     weights = initial_weights(9, 7, 5, 3, seed=4)
     model.set_weights(weights)
     images = trainable.array(np.random.default_rng(0).random((4, 9), np.float32))
@@ -194,8 +133,9 @@ def test_weights_can_be_set_after_the_optimizer_is_made(trainable: Adapter):
     assert (model.get_weights()["linear_3.weight"] != weights["linear_3.weight"]).any()
 
 
-def test_set_weights_changes_the_dtype():
-    model = TORCH.mlp.MLP(9, 7, 5, 3)
+def test_set_weights_changes_the_dtype(framework: Adapter):
+    jax.config.update("jax_enable_x64", True)
+    model = framework.mlp.MLP(9, 7, 5, 3)
     model.set_weights(initial_weights(9, 7, 5, 3, seed=4, dtype="float64"))
     assert {str(array.dtype) for array in model.get_weights().values()} == {"float64"}
 
@@ -203,45 +143,45 @@ def test_set_weights_changes_the_dtype():
 def test_float64_needs_jax_s_switch():
     with pytest.raises(ValueError, match="enable_x64"):
         JAX.mlp.MLP(9, 7, 5, 3, dtype="float64")
-    with x64("float64"):
-        weights = JAX.mlp.MLP(9, 7, 5, 3, dtype="float64").get_weights()
-    assert {str(array.dtype) for array in weights.values()} == {"float64"}
 
 
-def test_initial_weights_are_linear_s_default():
-    weights = initial_weights(784, 256, 256, 10, seed=0)
-    assert tuple(weights) == NAMES
-    for name, array in weights.items():
-        bound = 1 / np.sqrt(weights[name.replace("bias", "weight")].shape[1])
-        assert array.dtype == np.float32
-        assert np.abs(array).max() <= bound
-        # The standard deviation of a uniform, within 6 standard errors of its estimate.
-        error = 6 * np.sqrt(0.2 / array.size)
-        assert array.std() == pytest.approx(bound / np.sqrt(3), rel=error)
-    double = initial_weights(784, 256, 256, 10, seed=0, dtype="float64")
-    np.testing.assert_array_equal(
-        double["linear_1.weight"].astype(np.float32), weights["linear_1.weight"]
-    )
-    other = initial_weights(784, 256, 256, 10, seed=1)
-    assert (other["linear_1.weight"] != weights["linear_1.weight"]).any()
+GOOD = initial_weights(9, 7, 5, 3, seed=0)
 
 
-def test_a_bad_rate_is_refused(framework: Adapter):
-    with pytest.raises(ValueError, match="must be in"):
-        framework.mlp.MLP(4, 3, 2, 2, p1=1.5)
+@pytest.mark.parametrize(
+    ("weights", "error", "words"),
+    [
+        ({}, ValueError, "expected the arrays linear_1.weight, .*; got $"),
+        ({name: GOOD[name] for name in NAMES[2:]}, ValueError, "got linear_2.weight, "),
+        (GOOD | {"linear_4.bias": np.zeros(3, np.float32)}, ValueError, "linear_4.bias"),
+        (GOOD | {"linear_3.bias": GOOD["linear_3.bias"][:, None]}, ValueError, r"got \(3, 1\)"),
+        (GOOD | {"linear_2.weight": GOOD["linear_2.weight"].T}, ValueError, r"\(5, 7\), got"),
+        (initial_weights(9, 8, 5, 3, seed=0), ValueError, r"the shape \(7, 9\), got \(8, 9\)"),
+        *(
+            ({name: array.astype(dtype) for name, array in GOOD.items()}, TypeError, f"got {dtype}")
+            for dtype in ("int32", "float16", "complex64")
+        ),
+        (GOOD | {"linear_3.bias": np.zeros(3)}, TypeError, "got float32, float64"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_alike(weights, error, words):
+    messages = set()
+    for framework in ALL:
+        model = framework.mlp.MLP(9, 7, 5, 3)
+        with pytest.raises(error, match=words) as refused:
+            model.set_weights(weights)
+        messages.add(str(refused.value))
+        for name, array in model.get_weights().items():
+            np.testing.assert_array_equal(array, GOOD[name])
+    assert len(messages) == 1
 
 
 def test_a_network_takes_masks_in_training_only(framework: Adapter):
     model = framework.mlp.MLP(8, 6, 5, 3)
     x = framework.array(np.random.default_rng(0).random((2, 8), np.float32))
     nothing = tuple(framework.array(np.zeros((2, width), bool)) for width in (6, 5))
-    training = {}
-    if framework is NUMPY:
-        training = {"training": True}
-    else:
-        model.train()
     bias = model.get_weights()["linear_3.bias"]
-    dropped = framework.numpy(model(x, keep=nothing, **training))
+    dropped = framework.numpy(model(x, keep=nothing, **framework.training))
     np.testing.assert_array_equal(dropped, np.stack([bias, bias]))
     if framework is not NUMPY:
         model.eval()
@@ -299,8 +239,25 @@ def test_evaluate_puts_back_the_mode_of_every_layer(trainable: Adapter, layer: s
     assert modes(model) == before
 
 
-def test_evaluate_returns_python_numbers(framework: Adapter):
-    weights = initial_weights(8, 6, 5, 3, seed=0)
-    images = np.random.default_rng(0).random((16, 8), np.float32)
-    scores = framework.evaluate.evaluate_weights(weights, images, np.arange(16) % 3)
+def test_evaluate_is_the_mean_loss_and_the_fraction_that_is_right(framework: Adapter):
+    model, rng = framework.mlp.MLP(8, 6, 5, 3), np.random.default_rng(0)
+    images, labels = rng.random((16, 8), np.float32), np.arange(16) % 3
+    scores = framework.evaluate.evaluate(model, framework.array(images), framework.array(labels))
     assert [type(score) for score in scores] == [float, float]
+    logits = NUMPY.mlp.MLP(8, 6, 5, 3)(images).astype(np.float64)
+    expected = -np.log(softmax(logits, axis=1)[range(16), labels]).mean()
+    assert scores == pytest.approx((expected, np.mean(logits.argmax(1) == labels)), rel=1e-5)
+
+
+def test_a_wrong_shape_or_dtype_contradicts_the_annotations(framework: Adapter):
+    model = framework.mlp.MLP(8, 6, 5, 3)
+    x = framework.array(np.ones((2, 8), np.float32))
+    labels = framework.array(np.zeros(3, np.int64))  # one too many
+    for function, arguments in (
+        (model, (x[0],)),
+        (framework.evaluate.cross_entropy, (x, labels)),
+        (framework.evaluate.cross_entropy, (x, x[0, :2])),
+        (framework.dropout.apply_keep, (x, x[:1] > 0, 0.5)),
+    ):
+        with pytest.raises(jaxtyping.TypeCheckError):
+            function(*arguments)

@@ -2,12 +2,12 @@
 
 import itertools
 
-import jax
 import numpy as np
 import pytest
 
+from shared.config import Config
 from shared.randomness import epoch_order, initial_weights, step_seed
-from tests.adapters import TORCH, Adapter
+from tests.adapters import Adapter
 
 
 @pytest.mark.parametrize("seed", [0, 2**31 + 5, 2**32 - 1])
@@ -29,17 +29,11 @@ def test_every_random_number_comes_from_seed_purpose_and_index(seed: int):
 
 
 @pytest.mark.usefixtures("quick_compilation")
-def test_the_masks_of_a_step_depend_on_its_whole_number(trainable: Adapter):
-    images = trainable.array(np.random.default_rng(0).random((6, 8), np.float32))
-    labels = trainable.array(np.arange(6) % 3)
+def test_the_masks_of_an_epoch_depend_on_its_whole_number(trainable: Adapter, small_data):
     losses = set()
-    for first_step in (3, 3 + 2**8, 3 + 2**16, 3 + 2**24):
-        model = trainable.mlp.MLP(8, 16, 16, 3)
-        optimizer = trainable.train.make_optimizer(model, 0.0)
-        seed = 0 if trainable is TORCH else jax.random.key(0)
-        order = trainable.array(np.arange(6))
-        loss, _ = trainable.train.train_epoch(
-            model, optimizer, images, labels, order, seed, first_step, 6
-        )
+    for epoch in (3, 3 + 2**8, 3 + 2**16, 3 + 2**24):
+        config = Config(lr=0.0, hidden_1=16, hidden_2=16, batch_size=1000)  # an epoch is a step
+        model, optimizer, arrays = trainable.network(config, small_data)
+        loss, _ = trainable.train.train_epoch(model, optimizer, arrays, config, epoch)
         losses.add(loss.item())
     assert len(losses) == 4

@@ -1,22 +1,14 @@
-"""What is in the log of a run, when it is there, and what `compare` reads from it."""
+"""What a log holds, and what is said of it."""
 
+import json
 import math
-import os
-import signal
-from pathlib import Path
 
+import numpy as np
 import pytest
 
-import experiments.compare
-from experiments.compare import FinishedRun, read_run
-from shared.cli import train_and_save
+from shared.checks import InputError
 from shared.config import Config, RunConfig
-from shared.data import load
-from shared.randomness import initial_weights
-from shared.records import Machine, make_header, write_line
-from shared.weights import save_weights
-
-MACHINE: Machine = {"processor": "of a test", "device": "cpu", "threads": 1}
+from shared.records import DivergedError, epoch_record, make_header, read_log, slow_epochs_note
 
 
 def record(epoch: int, accuracy: float, seconds: float, **changes):
@@ -26,71 +18,67 @@ def record(epoch: int, accuracy: float, seconds: float, **changes):
     }  # fmt: skip
 
 
-@pytest.fixture
-def folder(small_folder, tmp_path):
-    out = tmp_path / "run"
-    data = load(str(small_folder))
-    config = Config(out=out, data="auto")  # which was the small folder then
-    out.mkdir()
-    with (out / "log.jsonl").open("w") as log:
-        write_line(log, make_header("torch", ("torch",), config, data, MACHINE))
-        # 57 / 200 * 200 is less than 57 in floating point.
-        for epoch, accuracy, seconds in (
-            (1, 1.0, 90.0), (2, 0.0, 1.0), (3, 1.0, 3.0), (4, 1.0, 4.0), (5, 57 / 200, 8.0),
-        ):  # fmt: skip
-            write_line(log, record(epoch, accuracy, seconds))
-    save_weights(out / "weights.safetensors", initial_weights(784, 16, 16, 10, seed=0))
-    return out
+def test_a_record_weighs_each_batch_by_its_size():
+    losses, correct = np.float32([1.0, 2.0, 4.0]), np.array([3, 2, 1])
+    made = epoch_record(7, losses, correct, (0.5, 0.25), examples=10, batch_size=4, seconds=1.5)
+    assert made == {
+        "epoch": 7, "train_loss": (4 * 1 + 4 * 2 + 2 * 4) / 10, "train_accuracy": 0.6,
+        "test_loss": 0.5, "test_accuracy": 0.25, "seconds": 1.5,
+    }  # fmt: skip
 
 
-def test_a_run_is_its_last_epoch_and_the_median_of_its_seconds(folder, monkeypatch):
-    assert int(57 / 200 * 200) == 56
-    monkeypatch.setattr(experiments.compare, "evaluate_weights", lambda *_: (1.0, 57 / 200))
-    run = read_run(folder)
-    assert run.last["epoch"] == 5
-    assert run.median_seconds == 3.5  # of 1, 3, 4 and 8: not the least, nor the mean, nor the most
-    assert (run.images, run.correct, run.correct_in_numpy) == (200, 57, 57)
-    assert "       5 " in experiments.compare.table([run])
+@pytest.mark.parametrize("loss", [math.inf, math.nan])
+def test_a_loss_that_is_no_number_ends_a_run(loss: float):
+    with pytest.raises(DivergedError, match=f"the loss is {loss} at step 5, in epoch 2"):
+        epoch_record(2, np.array([1, 1, loss]), np.ones(3), (1.0, 0.1), 3, 1, 0.1)
+    with pytest.raises(DivergedError, match=f"the loss is {loss} on the test images, after epoch"):
+        epoch_record(3, np.ones(1), np.ones(1), (loss, 0.1), 1, 1, 0.1)
 
 
-def test_one_image_more_or_less_is_no_agreement():
-    run = FinishedRun(Path("run"), {}, record(1, 0.8, 1.0), 1.0, 10_000, 8000, 8000)
-    assert run.agrees
-    assert not run._replace(correct_in_numpy=7999).agrees
-    assert not run._replace(correct_in_numpy=8001).agrees
+def test_the_header_holds_every_setting_and_what_rounding_depends_on(small_data, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    header = make_header("jax", RunConfig(lr=0.1), small_data, "cpu:0")
+    assert header["config"] == {**Config(lr=0.1).__dict__, "out": "runs/run"}
+    assert header["machine"]["OMP_NUM_THREADS"] == "3"
+    assert header["machine"]["ATEN_CPU_CAPABILITY"] == "avx2"
+    assert "MKL_NUM_THREADS" not in header["machine"]
+    assert {"python", "numpy", "jax", "jaxlib", "flax", "optax"} == set(header["versions"])
 
 
-def test_the_log_is_always_json(folder):
-    with (folder / "log.jsonl").open("a") as log, pytest.raises(ValueError, match="not JSON"):
-        write_line(log, record(6, 0.1, 1.0, train_loss=math.nan))
+def test_a_log_that_cannot_be_read_says_why(small_data, tmp_path):
+    header, log = make_header("torch", Config(), small_data, "cpu"), tmp_path / "log.jsonl"
+    for lines, complaint in (
+        ([record(1, 0.5, 1.0)], "does not start with a header"),
+        ([header, record(2, 0.5, 1.0)], "epoch 1 is missing or impossible"),
+        ([header, record(1, 0.5, 1.0), record(1, 0.5, 1.0)], "epoch 2 is missing"),
+        ([header, record(1, 0.5, math.nan)], "seconds is nan"),
+        ([header, record(1, 0.5, 1.0, train_loss=10**400)], "train_loss is 1000"),
+        ([header, record(1, 1.5, 1.0)], "impossible"),
+        ([header | {"data": []}], r"data is \[\]"),
+    ):
+        log.write_text("\n".join(map(json.dumps, lines)))
+        with pytest.raises(InputError, match=complaint):
+            read_log(log)
+    with pytest.raises(
+        InputError, match=r"there is no .* Name a folder that a train command wrote"
+    ):
+        read_log(tmp_path / "none")
+    with pytest.raises(InputError, match=r"cannot read .*: Is a directory"):
+        read_log(tmp_path)
 
 
-def test_the_log_of_a_run_is_in_the_file_while_it_runs(tmp_path, small_data, capsys):
-    config = RunConfig(out=tmp_path / "run")
-    log = config.out / "log.jsonl"
+def test_a_run_slower_than_its_own_quickest_epochs_says_so(monkeypatch):
+    def epochs_of(*seconds: float):
+        return [record(i, 0.5, s) for i, s in enumerate(seconds, 1)]
 
-    def train(config, data, on_epoch, start):
-        assert log.read_text().count("\n") == 1, "the header is not in the file"
-        on_epoch(record(1, 0.5, 1.0), lambda: initial_weights(784, 16, 16, 10, seed=0))
-        assert log.read_text().count("\n") == 2, "the epoch is not in the file"
-        os.kill(os.getpid(), signal.SIGINT)
-
-    with pytest.raises(SystemExit) as stopped:
-        train_and_save("torch", train, config, small_data, MACHINE)
-    assert stopped.value.code == 130
-    names = sorted(path.name for path in config.out.iterdir())
-    assert names == [".lock", "checkpoint.safetensors", "log.jsonl"]
-
-
-def test_a_line_of_the_log_is_written_at_once():
-    calls = []
-
-    class Log:
-        def write(self, text):
-            calls.append(text)
-
-        def flush(self):
-            calls.append("flush")
-
-    write_line(Log(), {"epoch": 1})
-    assert calls == ['{"epoch": 1}\n', "flush"]
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    note = slow_epochs_note(epochs_of(9.0, 1.0, 3.0, 2.5), "torch")
+    assert "the quickest epoch took 1.00 s, the mean 2.17 s" in note
+    assert "OMP_NUM_THREADS=1" in note
+    assert "OMP" not in slow_epochs_note(epochs_of(9.0, 1.0, 3.0, 2.5), "jax")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert "OMP" not in slow_epochs_note(epochs_of(9.0, 1.0, 3.0, 2.5), "torch")
+    assert slow_epochs_note(epochs_of(9.0, 1.0, 1.5, 1.2), "torch") is None  # the first may compile
+    assert slow_epochs_note(epochs_of(9.0, 1.0), "torch") is None

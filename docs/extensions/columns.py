@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 FRAMEWORKS = {"torch": "PyTorch", "jax": "JAX", "numpy": "NumPy"}
 TWINS = {"__call__": "forward"}  # names that differ, but mean the same
 PREFACE = "imports"
-DIFF = re.compile(r"# DIFF (\w+: .*)")
+DIFF = re.compile(r"# DIFF ([\w ]+: .*)")
 LABELS = {
     "en": {PREFACE: "imports and names", "docstring": "docstring: ", "none": "not in {}"},
     "zh_CN": {PREFACE: "导入与命名", "docstring": "文档字符串：", "none": "{} 中没有"},
@@ -107,16 +107,28 @@ def order(files: dict[str, dict[str, Part]]) -> list[str]:
     return names
 
 
+def reason_at(lines: list[str], i: int) -> str:
+    """Return the topic and the reason of a DIFF comment, which may go on in the lines below."""
+    found = DIFF.search(lines[i])
+    assert found
+    reason = found[1]
+    for line in lines[i + 1 :]:
+        if reason.endswith(".") or not line.strip().startswith("#"):
+            break
+        reason += f" {line.strip('# ')}"
+    return reason
+
+
 def highlighted(source: str) -> list[str]:
     """Return each line as HTML. Lines that a DIFF comment is about are marked with its reason."""
     html = highlight(source, PythonLexer(), HtmlFormatter(nowrap=True)).splitlines()
     lines = source.splitlines()
     # Pygments leaves out blank lines at both ends, and these files have none.
     result, reason = [], ""
-    for line, code in zip(lines, html, strict=True):
+    for i, (line, code) in enumerate(zip(lines, html, strict=True)):
         found = DIFF.search(line)
         alone = line.strip().startswith("#")
-        reason = found[1] if found else reason
+        reason = reason_at(lines, i) if found else reason
         if reason and (found or alone or line.strip()):
             code = (
                 f'<span class="diff" tabindex="0" role="note" data-reason="{escape(reason)}" '

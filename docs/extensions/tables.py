@@ -1,11 +1,13 @@
-"""The directives `clauses` and `flags`: tables that are read from the programs themselves."""
+"""The directives `clauses`, `flags` and `rows`: tables of what programs say and measure."""
 
 import dataclasses
 import importlib
 import json
 from importlib.resources import files
-from typing import Any
+from pathlib import Path
+from typing import Any, get_type_hints
 
+import tyro
 from docutils import nodes
 from dropout_contract.clauses import ORDERED
 from sphinx.application import Sphinx
@@ -62,6 +64,7 @@ class Flags(SphinxDirective):
         module, _, name = self.arguments[0].partition(":")
         settings = getattr(importlib.import_module(module), name)
         docs = ModuleAnalyzer.for_module(module).find_attr_docs()
+        hints = get_type_hints(settings, include_extras=True)
         owners = [base.__name__ for base in settings.__mro__]  # of inherited fields, too
         rows: list[list[nodes.Node]] = []
         for field in dataclasses.fields(settings):
@@ -69,13 +72,45 @@ class Flags(SphinxDirective):
             text = " ".join(docs[owner, field.name]).strip()
             default = field.default if isinstance(field.default, tuple) else [field.default]
             shown = [str(value) for value in default if value is not dataclasses.MISSING]
-            flag = f"--{field.name.replace('_', '-')}"
+            marks = getattr(hints[field.name], "__metadata__", ())
+            dashes = f"--{field.name.replace('_', '-')}"
+            flag = field.name.upper() if tyro.conf.Positional in marks else dashes
             rows.append([literals(flag), literals(*shown), nodes.paragraph(text, text)])
         return [table(self, ["flag", "default", "meaning"], rows)]
 
 
+class Rows(SphinxDirective):
+    """`{rows} equality`: a table of docs/parallel.json. The content is its head."""
+
+    required_arguments = 1
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        record = Path(self.env.srcdir) / "parallel.json"
+        self.env.note_dependency(str(record))
+        rows = json.loads(record.read_text())[self.arguments[0]]
+        header = [cell.strip() for cell in " ".join(self.content).split("|")]
+        return [table(self, header, [[_cell(cell) for cell in _cells(row)] for row in rows])]
+
+
+def _cells(row: str) -> list[str]:
+    """Return the cells of a row of a Markdown table."""
+    return [cell.strip() for cell in row.strip("| ").split("|")]
+
+
+def _cell(text: str) -> nodes.paragraph:
+    """Return a cell: code, a figure, or words. Only words are translated."""
+    if text.startswith("`"):
+        return literals(text.strip("`"))
+    paragraph = nodes.paragraph(text, text)
+    paragraph["translatable"] = text[0].isalpha()
+    return paragraph
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Add both directives."""
+    """Add the directives."""
     app.add_directive("clauses", Clauses)
     app.add_directive("flags", Flags)
+    app.add_directive("rows", Rows)
     return {"parallel_read_safe": True}

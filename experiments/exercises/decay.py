@@ -11,9 +11,9 @@ import numpy as np
 from numpy import ndarray
 
 from experiments.study.masks import all_masks, apply_keep, difference
-from experiments.study.paired import contrast, interval, paired, points, verdict, words
+from experiments.study.paired import contrast, interval, points, verdict, words
 from experiments.study.report import RATES, Answer, Row, errorbars, exact_row, sign_row
-from experiments.study.runs import LRS, SMALL, Setting, Study, final
+from experiments.study.runs import SMALL, Setting, Study, compare, final, levels
 
 QUESTION = "How does dropout compare with weight decay, and what does it do to the loss?"
 
@@ -24,20 +24,17 @@ DECAYS, NORMS, COPIES = (1e-4, 3e-4, 1e-3, 3e-3), (1.0, 2.0, 4.0), (1, 4, 16)
 ORDER = ("L2", "max-norm", "dropout and L2", "dropout and max-norm")
 P, SMALL_RATES, SCALES = 0.1, (0.1, 0.03, 0.01, 0.003), (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
 
-
-def predict() -> str:
-    """Return what theory and the literature say."""
-    return (
-        "On MNIST, Srivastava et al. (2014) find 1.62 % errors with L2, 1.35 % with max-norm, "
-        "1.25 % with dropout and L2, and 1.05 % with dropout and max-norm. "
-        "For half the squared error behind the last layer, masks add exactly 1/2 p / (1 - p) Σ "
-        "h_j² |w_j|² to the mean loss, where w_j are the weights from unit j. For cross-entropy "
-        "with probabilities q, the second-order form is 1/2 p / (1 - p) Σ h_j² w_jᵀ (diag q - q "
-        "qᵀ) w_j. It becomes exact for small units h, but not for p -> 0: the steps h_j w_j that "
-        "a mask takes get rarer, not smaller. K masks per step keep this term and divide the "
-        "variance of the masks' noise by K. The term and the noise both regularise (Wei et al., "
-        "2020), so 16 masks should do better than no dropout, and worse than 1."
-    )
+PREDICTION = (  # what theory and the literature say
+    "On MNIST, Srivastava et al. (2014) find 1.62 % errors with L2, 1.35 % with max-norm, "
+    "1.25 % with dropout and L2, and 1.05 % with dropout and max-norm. "
+    "For half the squared error behind the last layer, masks add exactly 1/2 p / (1 - p) Σ "
+    "h_j² |w_j|² to the mean loss, where w_j are the weights from unit j. For cross-entropy "
+    "with probabilities q, the second-order form is 1/2 p / (1 - p) Σ h_j² w_jᵀ (diag q - q "
+    "qᵀ) w_j. It becomes exact for small units h, but not for p -> 0: the steps h_j w_j that "
+    "a mask takes get rarer, not smaller. K masks per step keep this term and divide the "
+    "variance of the masks' noise by K. The term and the noise both regularise (Wei et al., "
+    "2020), so 16 masks should do better than no dropout, and worse than 1."
+)
 
 
 def losses(z: ndarray, y: ndarray, kind: str) -> ndarray:
@@ -118,31 +115,30 @@ def measure(
     }
 
 
-def _choose(study: Study, lrs: tuple[float, ...]) -> dict[str, dict[str, Setting]]:
+def _choose(study: Study) -> dict[str, dict[str, Setting]]:
     """Choose learning rates, and then strengths at the chosen one and at 0.5."""
     bases = {"none": SMALL.but(**OFF), "dropout": SMALL}
-    rates = study.choose(bases, {"lr": lrs})
+    rates = study.choose_rates(bases)
     found: dict[str, dict[str, Setting]] = {}
     for rate in ("0.5", "chosen"):
-        at = {n: s.but(lr=0.5 if rate == "0.5" else rates[n]["lr"]) for n, s in bases.items()}
+        at = {n: s.but(lr=0.5 if rate == "0.5" else rates[n]) for n, s in bases.items()}
         decays, norms = (
-            study.choose(at, {field: study.of(values, values[-2:-1])})
+            study.choose(at, field, study.of(values, values[-2:-1]))
             for field, values in (("weight_decay", DECAYS), ("max_norm", NORMS))
         )
         found[rate] = at | {
-            "L2": at["none"].but(**decays["none"]),
-            "max-norm": at["none"].but(**norms["none"]),
-            "dropout and L2": at["dropout"].but(**decays["dropout"]),
-            "dropout and max-norm": at["dropout"].but(**norms["dropout"]),
+            "L2": at["none"].but(weight_decay=decays["none"]),
+            "max-norm": at["none"].but(max_norm=norms["none"]),
+            "dropout and L2": at["dropout"].but(weight_decay=decays["dropout"]),
+            "dropout and max-norm": at["dropout"].but(max_norm=norms["dropout"]),
         }
     return found
 
 
 def run(study: Study) -> dict[str, Any]:
     """Train with each method, and with several masks per step."""
-    lrs = study.of(LRS, (0.1,))
-    methods = _choose(study, lrs)
-    few = study.choose({"few": FEW}, {"lr": lrs})["few"]["lr"]
+    methods = _choose(study)
+    few = study.choose_rates({"few": FEW})["few"]
     settings = {
         f"{method} {rate}": setting.but(
             measure="decay" if f"{method} {rate}" == "dropout chosen" else ""
@@ -154,9 +150,6 @@ def run(study: Study) -> dict[str, Any]:
         settings |= {f"{k} masks {rate}": FEW.but(lr=lr, copies=k) for k in COPIES}
         settings[f"0 masks {rate}"] = FEW.but(lr=lr, **OFF)
     runs = study.train(settings)
-
-    def compare(a: str, b: str) -> dict[str, Any]:
-        return {f: paired(final(of[a]), final(of[b])) for f, of in runs.items()}
 
     exact = {f: identities(f) for f in (*study.frameworks, "numpy")}
     return {
@@ -175,27 +168,25 @@ def run(study: Study) -> dict[str, Any]:
             for rate in methods
         },
         "order": {
-            rate: {f"{b} minus {a}": compare(f"{b} {rate}", f"{a} {rate}")
+            rate: {f"{b} minus {a}": compare(runs, f"{b} {rate}", f"{a} {rate}")
                    for a, b in pairwise(ORDER)}
             for rate in methods
         },
         "against none": {
-            rate: {m: compare(f"{m} {rate}", f"none {rate}") for m in methods[rate] if m != "none"}
+            rate: {m: compare(runs, f"{m} {rate}", f"none {rate}")
+                   for m in methods[rate] if m != "none"}
             for rate in methods
         },
         "copies": {
             rate: {
-                "16 masks minus none": compare(f"16 masks {rate}", f"0 masks {rate}"),
-                "16 masks minus 1": compare(f"16 masks {rate}", f"1 masks {rate}"),
-                "1 mask minus none": compare(f"1 masks {rate}", f"0 masks {rate}"),
+                "16 masks minus none": compare(runs, f"16 masks {rate}", f"0 masks {rate}"),
+                "16 masks minus 1": compare(runs, f"16 masks {rate}", f"1 masks {rate}"),
+                "1 mask minus none": compare(runs, f"1 masks {rate}", f"0 masks {rate}"),
             }
             for rate in methods
         },
         "by copies": {
-            rate: {
-                f: [interval(final(of[f"{k} masks {rate}"])) for k in (0, *COPIES)]
-                for f, of in runs.items()
-            }
+            rate: levels(runs, (f"{k} masks {rate}" for k in (0, *COPIES)))
             for rate in methods
         },
         "trained": {

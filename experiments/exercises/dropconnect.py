@@ -13,7 +13,8 @@ from scipy.stats import norm
 from experiments.study.masks import all_masks, apply_keep, covariance, difference
 from experiments.study.paired import each, interval, paired, percent, plain, points, verdict, words
 from experiments.study.report import NONE, RATES, Answer, Row, errorbars, exact_row, sign_row
-from experiments.study.runs import LRS, SMALL, Setting, Study, final
+from experiments.study.runs import SMALL, Setting, Study, compare, final
+from impls.numpy.evaluate import cross_entropy
 
 QUESTION = "What if weights are dropped instead of units (DropConnect)?"
 
@@ -27,19 +28,16 @@ METHODS = {
 # The mean over masks at test time is that of so many masks, for so many images.
 MASKS, IMAGES, AT_ONCE = 4_000, 20, 40
 
-
-def predict() -> str:
-    """Return what theory and the literature say."""
-    return (
-        "With DropConnect, each product w_ij h_j has its own mask. A pre-activation has the same "
-        "mean and the same variance as with dropout, p / (1 - p) Σ w_ij² h_j². But two "
-        "pre-activations share no mask, so their covariance is 0, where that of dropout is "
-        "p / (1 - p) Σ w_ij w_kj h_j². In the results of Wan et al. (2013) the two methods are "
-        "close, so the accuracies should differ little here. At test time, they take each "
-        "pre-activation for a normal number with the exact mean and variance, and use the mean of "
-        "its ReLU. This should come closer to the mean over the masks than plain "
-        "rescaling, which applies the ReLU to the mean."
-    )
+PREDICTION = (  # what theory and the literature say
+    "With DropConnect, each product w_ij h_j has its own mask. A pre-activation has the same "
+    "mean and the same variance as with dropout, p / (1 - p) Σ w_ij² h_j². But two "
+    "pre-activations share no mask, so their covariance is 0, where that of dropout is "
+    "p / (1 - p) Σ w_ij w_kj h_j². In the results of Wan et al. (2013) the two methods are "
+    "close, so the accuracies should differ little here. At test time, they take each "
+    "pre-activation for a normal number with the exact mean and variance, and use the mean of "
+    "its ReLU. This should come closer to the mean over the masks than plain "
+    "rescaling, which applies the ReLU to the mean."
+)
 
 
 def identities(framework: str, p: float = 0.3) -> dict[str, float]:
@@ -86,24 +84,16 @@ def measure(
         way: {
             # the rest of the network needs no samples: it is linear in h
             "accuracy": float(((h @ w3.T + b3).argmax(1) == labels).mean()),
-            "loss": _loss(h @ w3.T + b3, labels),
+            "loss": float(cross_entropy(h @ w3.T + b3, labels)),
             "distance": float(np.sqrt(((h[:IMAGES] - of_masks) ** 2).mean()) / size),
         }
         for way, h in ways.items()
     }
 
 
-def _loss(logits: ndarray, labels: ndarray) -> float:
-    """Return the mean cross-entropy."""
-    logits = logits - logits.max(1, keepdims=True)
-    right = logits[np.arange(len(labels)), labels]
-    return float((np.log(np.exp(logits).sum(1)) - right).mean())
-
-
 def run(study: Study) -> dict[str, Any]:
     """Train with DropConnect, with dropout and without, and test in two ways."""
-    found = study.choose(METHODS, {"lr": study.of(LRS, (0.1,))})
-    chosen = {name: lr["lr"] for name, lr in found.items()}
+    chosen = study.choose_rates(METHODS)
     rates = {"0.5": dict.fromkeys(METHODS, 0.5), "chosen": chosen}
     runs = study.train({
         f"{name} {rate}": setting.but(
@@ -129,8 +119,7 @@ def run(study: Study) -> dict[str, Any]:
         },
         "differences": {
             rate: {
-                f"{b} minus {a}": {f: paired(final(of[f"{b} {rate}"]), final(of[f"{a} {rate}"]))
-                                   for f, of in runs.items()}
+                f"{b} minus {a}": compare(runs, f"{b} {rate}", f"{a} {rate}")
                 for a, b in combinations(METHODS, 2)
             }
             for rate in rates

@@ -33,7 +33,7 @@ from experiments.study.report import (
     errorbars,
     sign_row,
 )
-from experiments.study.runs import ARTICLE, FINAL, LRS, SMALL, Run, Setting, Study, final
+from experiments.study.runs import ARTICLE, FINAL, SMALL, Run, Setting, Study, compare
 
 QUESTION = "What if training takes more epochs, or has fewer images? When does dropout pay?"
 
@@ -52,30 +52,26 @@ SCHEDULE_EPOCHS = 20
 GRADIENTS = Setting(images=10_000, lr=0.1, measure="epochs")
 measure = gradients.measure  # of the trained network of such a run
 
-
-def predict() -> str:
-    """Return what theory and the literature say."""
-    return (
-        "Without dropout, a network learns its training images by heart. Then it is too sure of "
-        "itself, and its test loss rises again. Dropout should prevent this. Srivastava et al. "
-        "(2014) find no gain with 100 and 500 images of MNIST, the largest gain at a middle number "
-        "of images, and a smaller one with more. Liu et al. (2023) say that early dropout lowers "
-        "the final training loss of a network that underfits, and that late dropout is better "
-        "than dropout all the time for one that overfits. They also say that early in training "
-        "dropout makes the gradients of the mini-batches point in more similar directions. But "
-        "masks are noise: with the same weights, they should make the directions less similar."
-    )
+PREDICTION = (  # what theory and the literature say
+    "Without dropout, a network learns its training images by heart. Then it is too sure of "
+    "itself, and its test loss rises again. Dropout should prevent this. Srivastava et al. "
+    "(2014) find no gain with 100 and 500 images of MNIST, the largest gain at a middle number "
+    "of images, and a smaller one with more. Liu et al. (2023) say that early dropout lowers "
+    "the final training loss of a network that underfits, and that late dropout is better "
+    "than dropout all the time for one that overfits. They also say that early in training "
+    "dropout makes the gradients of the mini-batches point in more similar directions. But "
+    "masks are noise: with the same weights, they should make the directions less similar."
+)
 
 
 def run(study: Study) -> dict[str, Any]:
     """Train with few and many images and with each schedule, and measure gradients."""
     sizes = study.of(tuple(SIZES), (10_000, 60_000))
-    lrs = study.of(LRS, (0.1,))
     base = {f"{n} {v}": SIZES[n].but(**VARIANTS[v]) for n in sizes for v in VARIANTS}
     # To save time, the rates for all images are chosen with the article's 10 epochs.
     trials = {name: ARTICLE.but(p1=s.p1, p2=s.p2) if s.images is None else s
               for name, s in base.items()}  # fmt: skip
-    chosen = {name: c["lr"] for name, c in study.choose(trials, {"lr": lrs}).items()}
+    chosen = study.choose_rates(trials)
     settings: dict[str, Setting] = {}
     for at in RATES:
         lr = dict.fromkeys(base, 0.5) if at == "0.5" else chosen
@@ -93,26 +89,19 @@ def run(study: Study) -> dict[str, Any]:
         {name: s.but(lr=chosen[f"{name.split()[0]} with"]) for name, s in trials.items()}
     )
 
-    def compare(a: str, b: str, curve: str) -> dict[str, Any]:
-        return {f: paired(final(of[a], curve), final(of[b], curve)) for f, of in runs.items()}
-
     curves = ("test_accuracy", "test_loss", "fit_loss")
     return {
         "sizes": sizes,
         "chosen": chosen,
         "differences": {
-            at: {c: [compare(f"{n} with {at}", f"{n} without {at}", c) for n in sizes]
+            at: {c: [compare(runs, f"{n} with {at}", f"{n} without {at}", c) for n in sizes]
                  for c in curves}
             for at in RATES
         },
-        "equal": [
-            {f: paired(final(of[f"{n} with"], "test_loss"), final(of[f"{n} without"], "test_loss"))
-             for f, of in equal.items()}
-            for n in sizes
-        ],
+        "equal": [compare(equal, f"{n} with", f"{n} without", "test_loss") for n in sizes],
         "schedules": {
-            at: {c: {"early": compare(f"early {at}", f"10000 without {at}", c),
-                     "late": compare(f"late {at}", f"10000 with {at}", c)} for c in curves}
+            at: {c: {"early": compare(runs, f"early {at}", f"10000 without {at}", c),
+                     "late": compare(runs, f"late {at}", f"10000 with {at}", c)} for c in curves}
             for at in RATES
         },
         "rises": {at: {f: _rises(of, at) for f, of in runs.items()} for at in RATES},

@@ -21,7 +21,7 @@ from experiments.study.paired import (
 )
 from experiments.study.passes import logits, moment_matching, passes
 from experiments.study.report import NONE, Answer, Row, errorbars, exact_row, sign_row
-from experiments.study.runs import ARTICLE, LRS, Setting, Study
+from experiments.study.runs import ARTICLE, Setting, Study
 from impls.numpy.evaluate import count_correct, cross_entropy
 
 QUESTION = "Why is dropout not used at test time, and what happens if it is?"
@@ -41,21 +41,18 @@ ORDER = (
     ("moment matching", "rescaled", -1),
 )
 
-
-def predict() -> str:
-    """Return what theory and the literature say."""
-    return (
-        "One pass with dropout on is a guess of a thinned network, so it should make the most "
-        "errors. The mean of the probabilities of K passes gets better with K, and its loss minus "
-        "that of infinitely many passes falls like 1/K. The rescaled network replaces the mean "
-        "over all masks in one pass: all units are on, and not divided by 1 - p. This is exact "
-        "for the normalised geometric mean if there is no hidden layer, and an approximation "
-        "here. Wang and Manning (2013) find, on MNIST, from most errors to fewest: 1 pass, no "
-        "rescaling, 10 passes, rescaling, 100 passes, moment matching. At a rate of 0.5, a "
-        "rescaled sigmoid unit with an output below 1/2 should be smaller than the mean over the "
-        "masks (Baldi and Sadowski, 2013), because the sum of the kept inputs is spread "
-        "symmetrically around its mean."
-    )
+PREDICTION = (  # what theory and the literature say
+    "One pass with dropout on is a guess of a thinned network, so it should make the most "
+    "errors. The mean of the probabilities of K passes gets better with K, and its loss minus "
+    "that of infinitely many passes falls like 1/K. The rescaled network replaces the mean "
+    "over all masks in one pass: all units are on, and not divided by 1 - p. This is exact "
+    "for the normalised geometric mean if there is no hidden layer, and an approximation "
+    "here. Wang and Manning (2013) find, on MNIST, from most errors to fewest: 1 pass, no "
+    "rescaling, 10 passes, rescaling, 100 passes, moment matching. At a rate of 0.5, a "
+    "rescaled sigmoid unit with an output below 1/2 should be smaller than the mean over the "
+    "masks (Baldi and Sadowski, 2013), because the sum of the kept inputs is spread "
+    "symmetrically around its mean."
+)
 
 
 def measure(
@@ -83,8 +80,7 @@ def _score(p: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
 
 def run(study: Study) -> dict[str, Any]:
     """Train with dropout, use each network in every way, and enumerate the masks of small ones."""
-    lrs = study.of(LRS, (0.1,))
-    chosen = study.choose({"full": ARTICLE}, {"lr": lrs})["full"]["lr"]
+    chosen = study.choose_rates({"full": ARTICLE})["full"]
     rates = (0.5, chosen)
     runs = study.train({str(lr): ARTICLE.but(lr=lr, measure="inference") for lr in rates})
     scores = {

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.study.paired import contrast, each, paired, points, words
+from experiments.study.paired import contrast, each, points, words
 from experiments.study.report import Answer, Row, errorbars, sign_row
-from experiments.study.runs import LRS, SMALL, Study, final
+from experiments.study.runs import SMALL, Study, compare
 from experiments.study.shapes import distances, rate_of, shape_of
 
 QUESTION = "Does it matter that dropout's noise is 0 or 1 / (1 - p), if its variance is the same?"
@@ -23,23 +23,21 @@ MASKS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 RATES = (0.2, 0.5)
 DRAWN = 200_000
 
-
-def predict() -> str:
-    """Return what theory and the literature say."""
-    return (
-        "To second order, noise of mean 1 changes the loss through its variance only, so all "
-        "kinds should do as well as dropout. Srivastava et al. (2014) find this for Gaussian "
-        "noise. One would think that the mean of K masks becomes Gaussian as K grows. It does not "
-        "if its variance v stays the same, because the rate of each mask, K v / (1 + K v), goes "
-        "to 1. The number of kept masks becomes a Poisson number of mean 1 / v, so the noise is v "
-        "times that number, with skewness sqrt(v). We add lognormal noise (Achille and Soatto, "
-        "2018): it never drops a unit, never changes its sign, as Gaussian noise does, and its "
-        "product over layers is lognormal again."
-    )
+PREDICTION = (  # what theory and the literature say
+    "To second order, noise of mean 1 changes the loss through its variance only, so all "
+    "kinds should do as well as dropout. Srivastava et al. (2014) find this for Gaussian "
+    "noise. One would think that the mean of K masks becomes Gaussian as K grows. It does not "
+    "if its variance v stays the same, because the rate of each mask, K v / (1 + K v), goes "
+    "to 1. The number of kept masks becomes a Poisson number of mean 1 / v, so the noise is v "
+    "times that number, with skewness sqrt(v). We add lognormal noise (Achille and Soatto, "
+    "2018): it never drops a unit, never changes its sign, as Gaussian noise does, and its "
+    "product over layers is lognormal again."
+)
 
 
 def zeros(framework: str, masks: int, p: float) -> float:
     """Return how many standard deviations the share of zeros drawn is from the exact one."""
+    importlib.import_module(f"impls.{framework}.device").use("cpu")
     sample = importlib.import_module(f"impls.{framework}.noise").sample_noise
     if framework == "torch":
         import torch
@@ -56,8 +54,7 @@ def zeros(framework: str, masks: int, p: float) -> float:
 
 def run(study: Study) -> dict[str, Any]:
     """Train with each kind of noise, and compute the exact shape of each."""
-    lrs = study.of(LRS, (0.1,))
-    chosen = study.choose({"small": SMALL}, {"lr": lrs})["small"]["lr"]
+    chosen = study.choose_rates({"small": SMALL})["small"]
     kinds = study.of(KINDS, KINDS[1:])
     settings = {
         f"{kind} {lr}": SMALL.but(lr=lr, noise=kind)
@@ -72,10 +69,10 @@ def run(study: Study) -> dict[str, Any]:
             str(lr): {
                 kind: {
                     f: [
-                        paired(final(of[f"{kind} {lr}"], c), final(of[f"dropout {lr}"], c))
+                        compare(runs, f"{kind} {lr}", f"dropout {lr}", c)[f]
                         for c in ("test_accuracy", "test_loss")
                     ]
-                    for f, of in runs.items()
+                    for f in runs
                 }
                 for kind in kinds
             }

@@ -8,26 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from experiments.study.paired import interval, paired, points, verdict, words
+from experiments.study.paired import points, verdict, words
 from experiments.study.report import Answer, errorbars, sign_row
-from experiments.study.runs import ARTICLE, LRS, SMALL, Study, final
+from experiments.study.runs import ARTICLE, SMALL, Study, compare, levels
 
 QUESTION = "What if the rates of the two layers change, and what if they are swapped?"
 
 ORDERS = {"article": {"p1": 0.2, "p2": 0.5}, "swapped": {"p1": 0.5, "p2": 0.2}}
 
-
-def predict() -> str:
-    """Return what theory and the literature say."""
-    return (
-        "The noise of a layer has p / (1 - p) times the size of its activations squared, so 0.2 "
-        "and 0.5 have the factors 0.25 and 1. The first layer's noise passes through one more "
-        "layer, whose sums average much of it out. That is in favour of the higher rate in the "
-        "first layer, but by how much is not clear: we predict no difference. A rate of 0.8 in "
-        "both layers should cost accuracy. With n units, Srivastava et al. (2014) find that high "
-        "rates cost less if n (1 - p) is kept fixed, that is if a layer with a higher rate gets "
-        "more units."
-    )
+PREDICTION = (  # what theory and the literature say
+    "The noise of a layer has p / (1 - p) times the size of its activations squared, so 0.2 "
+    "and 0.5 have the factors 0.25 and 1. The first layer's noise passes through one more "
+    "layer, whose sums average much of it out. That is in favour of the higher rate in the "
+    "first layer, but by how much is not clear: we predict no difference. A rate of 0.8 in "
+    "both layers should cost accuracy. With n units, Srivastava et al. (2014) find that high "
+    "rates cost less if n (1 - p) is kept fixed, that is if a layer with a higher rate gets "
+    "more units."
+)
 
 
 def _units(p: float) -> int:
@@ -38,11 +35,7 @@ def _units(p: float) -> int:
 def run(study: Study) -> dict[str, Any]:
     """Train a grid of rates, the swapped pair, and layers with n (1 - p) units fixed."""
     rates = study.of((0.0, 0.2, 0.5, 0.8), (0.0, 0.5))
-    lrs = study.of(LRS, (0.1,))
-    chosen = {
-        "full": study.choose({"full": ARTICLE}, {"lr": lrs})["full"]["lr"],
-        "small": study.choose({"small": SMALL}, {"lr": lrs})["small"]["lr"],
-    }
+    chosen = study.choose_rates({"full": ARTICLE, "small": SMALL})
     settings = {
         f"{order} {lr}": ARTICLE.but(lr=lr, **ORDERS[order])
         for order in ORDERS
@@ -60,24 +53,17 @@ def run(study: Study) -> dict[str, Any]:
         "chosen": chosen,
         "rates": rates,
         "swapped": {
-            str(lr): {f: paired(final(of[f"swapped {lr}"]), final(of[f"article {lr}"]))
-                      for f, of in runs.items()}
-            for lr in (0.5, chosen["full"])
+            str(lr): compare(runs, f"swapped {lr}", f"article {lr}") for lr in (0.5, chosen["full"])
         },
         "grid": {
-            f: [[interval(final(of[f"grid {p1} {p2}"])) for p2 in rates] for p1 in rates]
-            for f, of in runs.items()
+            f: [levels(runs, (f"grid {p1} {p2}" for p2 in rates))[f] for p1 in rates] for f in runs
         },
-        "highest": {  # the highest rate in both layers against none in either
-            f: paired(final(of[f"grid {rates[-1]} {rates[-1]}"]), final(of["grid 0.0 0.0"]))
-            for f, of in runs.items()
-        },
-        "more_units": {  # the highest rate with n (1 - p) fixed against n fixed
-            f: paired(final(of[f"fixed {rates[-1]}"]), final(of[f"grid {rates[-1]} {rates[-1]}"]))
-            for f, of in runs.items()
-        },
-        "fixed": {f: [interval(final(of[f"fixed {p}"])) for p in rates] for f, of in runs.items()},
-    }  # fmt: skip
+        # the highest rate in both layers against none in either
+        "highest": compare(runs, f"grid {rates[-1]} {rates[-1]}", "grid 0.0 0.0"),
+        # the highest rate with n (1 - p) fixed against n fixed
+        "more_units": compare(runs, f"fixed {rates[-1]}", f"grid {rates[-1]} {rates[-1]}"),
+        "fixed": levels(runs, (f"fixed {p}" for p in rates)),
+    }
 
 
 def answer(results: dict[str, Any]) -> Answer:

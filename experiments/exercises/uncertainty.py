@@ -25,7 +25,7 @@ from experiments.study.paired import (
 )
 from experiments.study.passes import auroc, entropy, logits, passes, turned
 from experiments.study.report import NO, OPEN, YES, Answer, Row, exact_row, sign_row
-from experiments.study.runs import ARTICLE, LRS, Setting, Study, arrays
+from experiments.study.runs import ARTICLE, Setting, Study, arrays
 from shared.data import load
 
 QUESTION = "Does the network know what it does not know, and can it still learn by heart?"
@@ -38,20 +38,17 @@ ONE = SCORES[-1]
 SHIRT = 6
 REFUSED = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 
-
-def predict() -> str:
-    """Return what theory and the literature say."""
-    return (
-        "If the network refuses to answer where it is least sure, the other answers should be "
-        "right more often. The entropy of the mean of 50 passes with dropout on, or their mutual "
-        "information, should choose better than the entropy of one pass with dropout off, because "
-        "it also counts how much the passes disagree. (The mutual information, the entropy of the "
-        "mean less the mean entropy, counts only that.) So it should also tell turned test images "
-        "better from upright ones. Zhang et al. (2017) find that networks learn random labels by "
-        "heart, and that regularisation does not prevent it. So dropout should slow this down, "
-        "but not prevent it. For a linear model, noise of variance s² on the inputs adds exactly "
-        "s² / 2 times the sum of the squared weights to half the squared error (Bishop 1995)."
-    )
+PREDICTION = (  # what theory and the literature say
+    "If the network refuses to answer where it is least sure, the other answers should be "
+    "right more often. The entropy of the mean of 50 passes with dropout on, or their mutual "
+    "information, should choose better than the entropy of one pass with dropout off, because "
+    "it also counts how much the passes disagree. (The mutual information, the entropy of the "
+    "mean less the mean entropy, counts only that.) So it should also tell turned test images "
+    "better from upright ones. Zhang et al. (2017) find that networks learn random labels by "
+    "heart, and that regularisation does not prevent it. So dropout should slow this down, "
+    "but not prevent it. For a linear model, noise of variance s² on the inputs adds exactly "
+    "s² / 2 times the sum of the squared weights to half the squared error (Bishop 1995)."
+)
 
 
 def scores_of(
@@ -112,11 +109,10 @@ def tikhonov(framework: str) -> float:
 
 def run(study: Study) -> dict[str, Any]:
     """Train with dropout and look at its passes, and train on random labels."""
-    lrs = study.of(LRS, (0.1,))
-    chosen = study.choose({"full": ARTICLE}, {"lr": lrs})["full"]["lr"]
+    chosen = study.choose_rates({"full": ARTICLE})["full"]
     rates = (0.5, chosen)
     true_labels = RANDOM.but(random_labels=False, epochs=60)
-    of_labels = study.choose({"": true_labels}, {"lr": study.of((0.1, 0.2), (0.1,))})[""]["lr"]
+    of_labels = study.choose({"": true_labels}, "lr", study.of((0.1, 0.2), (0.1,)))[""]
     settings = {f"passes {lr}": ARTICLE.but(lr=lr, measure="uncertainty") for lr in rates}
     for lr in (0.5, of_labels):
         settings[f"with {lr}"] = RANDOM.but(lr=lr)

@@ -14,7 +14,7 @@ from numpy import ndarray
 from experiments.study.masks import all_masks, apply_keep, covariance, difference
 from experiments.study.paired import each, interval, level, paired, verdict, words
 from experiments.study.report import RATES, Answer, Row, exact_row
-from experiments.study.runs import LRS, SMALL, Run, Setting, Study
+from experiments.study.runs import SMALL, Run, Setting, Study
 
 QUESTION = "What is the variance of activations with and without dropout?"
 
@@ -28,19 +28,16 @@ NAMES = {  # of the curves
 }
 LAYERS = ("hidden 1", "pre-activations 2", "hidden 2", "logits")
 
-
-def predict() -> str:
-    """Return what theory and the literature say."""
-    return (
-        "If h is fixed, dropout gives h' the variance h² p / (1 - p). A pre-activation, the sum "
-        "of w_j h'_j, gets the variance p / (1 - p) Σ w_j² h_j². Two pre-activations i and k "
-        "share the mask, so their covariance is p / (1 - p) Σ w_ij w_kj h_j². All three are "
-        "exact. Over many images, the variance in training is the variance over the images plus "
-        "the mean variance over the masks. So it is larger than at test time: for a unit with "
-        "mean c and variance v over the images it is (v + c²) / (1 - p) - c², against v at test "
-        "time. A batch normalisation that stores the variance of training then divides by the "
-        "wrong number (Li et al., 2019)."
-    )
+PREDICTION = (  # what theory and the literature say
+    "If h is fixed, dropout gives h' the variance h² p / (1 - p). A pre-activation, the sum "
+    "of w_j h'_j, gets the variance p / (1 - p) Σ w_j² h_j². Two pre-activations i and k "
+    "share the mask, so their covariance is p / (1 - p) Σ w_ij w_kj h_j². All three are "
+    "exact. Over many images, the variance in training is the variance over the images plus "
+    "the mean variance over the masks. So it is larger than at test time: for a unit with "
+    "mean c and variance v over the images it is (v + c²) / (1 - p) - c², against v at test "
+    "time. A batch normalisation that stores the variance of training then divides by the "
+    "wrong number (Li et al., 2019)."
+)
 
 
 def identities(framework: str, n: int = 10, p: float = 0.3) -> dict[str, float]:
@@ -124,9 +121,9 @@ def _log(values: ndarray) -> ndarray:
 
 def run(study: Study) -> dict[str, Any]:
     """Check the identities, and measure networks at several times of their training."""
-    lrs, times = study.of(LRS, (0.1,)), study.of((1, 3, 10, 30), (1, 2))
+    times = study.of((1, 3, 10, 30), (1, 2))
     bases = {"dropout": DROPOUT, "none": NONE}
-    chosen = {name: found["lr"] for name, found in study.choose(bases, {"lr": lrs}).items()}
+    chosen = study.choose_rates(bases)
     rates = {"0.5": dict.fromkeys(bases, 0.5), "chosen": chosen}
     runs = study.train({
         f"{name} {rate} {time}": base.but(lr=rates[rate][name], epochs=time, measure="variance")

@@ -12,7 +12,6 @@ from experiments.study.paired import (
     change,
     each,
     effect,
-    interval,
     paired,
     percent,
     plain,
@@ -22,7 +21,7 @@ from experiments.study.paired import (
     words,
 )
 from experiments.study.report import NONE, RATES, Answer, Row, errorbars, sign_row
-from experiments.study.runs import LRS, SMALL, Run, Setting, Study, final
+from experiments.study.runs import SMALL, Run, Setting, Study, compare, final, levels
 
 QUESTION = "What if both hidden layers have more or fewer units?"
 
@@ -31,29 +30,25 @@ VARIANTS: dict[str, dict[str, float]] = {"without": {"p1": 0.0, "p2": 0.0}, "wit
 CURVES = ("test_accuracy", "test_loss", "fit_loss")
 SEEDS_OF_WIDEST = 3
 
-
-def predict() -> str:
-    """Return what theory and the literature say."""
-    return (
-        "A wider network learns the training images better: its training loss is lower. Its test "
-        "accuracy should rise, but its test loss should rise, too, because it is too sure of "
-        "itself. Dropout should raise the training loss. On average it keeps n (1 - p) of n units, "
-        "so it should cost accuracy in narrow layers, and it should pay more the wider the layers "
-        "are. It should lower the test loss."
-    )
+PREDICTION = (  # what theory and the literature say
+    "A wider network learns the training images better: its training loss is lower. Its test "
+    "accuracy should rise, but its test loss should rise, too, because it is too sure of "
+    "itself. Dropout should raise the training loss. On average it keeps n (1 - p) of n units, "
+    "so it should cost accuracy in narrow layers, and it should pay more the wider the layers "
+    "are. It should lower the test loss."
+)
 
 
 def run(study: Study) -> dict[str, Any]:
     """Train networks of each width, with and without dropout."""
     widths = study.of((64, 128, 256, 512, 1_024), (32, 64))  # a quick look makes 64 small, too
     at_half = (widths[0], *study.of((256,), ()), widths[-1])  # learning rate 0.5: not all widths
-    lrs = study.of(LRS, (0.1,))
     base = {
         f"{n} {v}": SMALL.but(hidden_1=n, hidden_2=n, **p)
         for n in widths
         for v, p in VARIANTS.items()
     }
-    chosen = {name: c["lr"] for name, c in study.choose(base, {"lr": lrs}).items()}
+    chosen = study.choose_rates(base)
     settings = {f"{name} chosen": s.but(lr=chosen[name]) for name, s in base.items()}
     settings |= {f"{n} {v} 0.5": base[f"{n} {v}"].but(lr=0.5) for n in at_half for v in VARIANTS}
     runs = study.train(settings)
@@ -65,9 +60,6 @@ def run(study: Study) -> dict[str, Any]:
         {v: WIDEST.but(lr=chosen[f"{widths[-1]} {v}"], **p) for v, p in VARIANTS.items()}
     )
 
-    def compare(a: str, b: str, curve: str) -> dict[str, Any]:
-        return {f: paired(final(of[a], curve), final(of[b], curve)) for f, of in runs.items()}
-
     narrow, wide = widths[0], widths[-1]
     return {
         "widths": widths,
@@ -75,22 +67,18 @@ def run(study: Study) -> dict[str, Any]:
         "at_half": at_half,
         "seeds_of_widest": min(study.seeds, SEEDS_OF_WIDEST),
         "levels": {
-            v: {c: {f: [interval(final(of[f"{n} {v} chosen"], c)) for n in widths]
-                    for f, of in runs.items()} for c in CURVES}
+            v: {c: levels(runs, (f"{n} {v} chosen" for n in widths), c) for c in CURVES}
             for v in VARIANTS
         },
         "differences": {
-            at: {c: [compare(f"{n} with {at}", f"{n} without {at}", c) for n in of_rate]
+            at: {c: [compare(runs, f"{n} with {at}", f"{n} without {at}", c) for n in of_rate]
                  for c in CURVES}
             for at, of_rate in (("chosen", widths), ("0.5", at_half))
         },
-        "equal": [
-            {f: paired(final(of[f"{n} with"], "test_loss"), final(of[f"{n} without"], "test_loss"))
-             for f, of in equal.items()}
-            for n in widths
-        ],
+        "equal": [compare(equal, f"{n} with", f"{n} without", "test_loss") for n in widths],
         "wider": {  # the widest of `widths` against the narrowest, without dropout
-            at: {c: compare(f"{wide} without {at}", f"{narrow} without {at}", c) for c in CURVES}
+            at: {c: compare(runs, f"{wide} without {at}", f"{narrow} without {at}", c)
+                 for c in CURVES}
             for at in ("chosen", "0.5")
         },
         "grows": {  # what dropout brings in wide layers minus what it brings in narrow ones
@@ -98,9 +86,7 @@ def run(study: Study) -> dict[str, Any]:
             for at in ("chosen", "0.5")
         },
         "widest": {
-            c: {f: paired(final(of["with"], c), final(of["without"], c))
-                for f, of in widest.items()}
-            for c in CURVES
+            c: compare(widest, "with", "without", c) for c in CURVES
         },
     }  # fmt: skip
 

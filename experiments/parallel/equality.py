@@ -2,21 +2,22 @@
 
 python -m experiments.parallel.equality
 
-Each line of the table is a run of the real train command, with one process or several. All are
-compared with the run of one process and one device: the loss of every step, as every process saw
-it, the weights at the end, and the log.
+Each row of the table is a run of the real command, with one process or several. All are compared
+with the run of one process and one device: the loss of every step, as every process saw it, the
+weights at the end, and the log.
 
 With 353 images in a step, no number of processes gets equal parts. The last step of an epoch of the
 sample has 3 images, so that of 4 processes one has none.
 
 Sums over parts are rounded differently, and training may make a rounding error grow. How much, the
-last line of each framework tells: one process and one device, but the initial weights are off by
-one in the last digit. With the article's learning rate, 0.5, training on the sample is unstable,
-and this alone changes losses by more than 1e-12.
+last row of each framework tells: one process and one device, but the initial weights are off by
+one in the last digit.
 """
 
 import dataclasses
+import importlib
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -25,18 +26,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.parallel import ROOT, keep_rows
 from shared.checks import InputError
-from shared.cli import one_line_errors, parse, say
+from shared.cli import one_line_errors, parse
 from shared.records import EpochRecord, read_log
 from shared.weights import load_weights
 
 LOSS_LIMIT, WEIGHT_LIMIT = 1e-12, 1e-10  # the largest differences allowed in float64
-ROOT = Path(__file__).parents[2]
-FILES = [".lock", "log.jsonl", "weights.safetensors"]
 
 
 @dataclasses.dataclass(frozen=True)
-class ParallelTableConfig:
+class EqualityConfig:
     """Compare runs of several processes and devices with one of one device."""
 
     epochs: int = 10
@@ -44,13 +44,13 @@ class ParallelTableConfig:
     data: str = "sample"
     """full, sample, auto, or a folder of four IDX files."""
     batch_sizes: tuple[int, ...] = (256, 353)
-    """Examples in a step. There is a table for each."""
+    """Examples in a step. There is a column for each."""
     lr: float = 0.1
-    """Learning rate of stochastic gradient descent."""
-
-    def __post_init__(self) -> None:
-        if not self.batch_sizes:
-            raise InputError("batch_sizes must name at least one size")
+    """Learning rate of stochastic gradient descent. At 0.5, rounding errors grow."""
+    most: int = 4
+    """Leave out layouts of more processes or devices."""
+    record: Path | None = None
+    """A JSON file to keep the rows in, as docs/parallel.json."""
 
 
 class Layout(NamedTuple):
@@ -61,16 +61,41 @@ class Layout(NamedTuple):
     devices: int = 1  # of each process
     nudged: bool = False  # the initial weights are off by one in the last digit
 
-    def command(self, losses: Path) -> list[str]:
-        """Return the words that start a run, which writes its losses into files of this name."""
-        module = ["-m", "experiments.parallel.run", self.framework, str(losses)]
-        module += ["nudged"] if self.nudged else []
-        if self.framework == "torch":
-            words = ["-m", "torch.distributed.run", "--standalone"]
-            torchrun = [*words, "--nproc-per-node", str(self.processes)]
-            return [sys.executable, *(torchrun if self.processes > 1 else []), *module]
-        counts = ["--processes", str(self.processes), "--devices", str(self.devices)]
-        return [sys.executable, *module, *counts]
+    def start(self, losses: Path, flags: list[str], threads: int = 1) -> list[subprocess.Popen]:
+        """Start the processes. Each writes the losses that it saw into a file of this name.
+
+        With more than one thread for each, those of one process wait for those of another.
+        """
+        several = self.processes * self.devices > 1
+        module = f"impls.{self.framework}.{'parallel' if several else 'train'}"
+        words = ["-m", __spec__.name, module, str(losses), "nudged" if self.nudged else "-", *flags]
+        if self.framework == "jax" and several:
+            words += ["--devices", str(self.devices)]
+        if self.framework == "torch" and several:
+            torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+            words = [*torchrun, str(self.processes), *words]
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        environments = [environment]
+        if self.framework == "jax" and self.processes > 1:
+            address = f"127.0.0.1:{free_port()}"
+            count = {"JAX_NUM_PROCESSES": str(self.processes), "JAX_COORDINATOR_ADDRESS": address}
+            environments = [
+                environment | count | {"JAX_PROCESS_ID": str(rank)}
+                for rank in range(self.processes)
+            ]
+        return [
+            subprocess.Popen(
+                [sys.executable, *words], cwd=ROOT, env=one, text=True,
+                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            )
+            for one in environments
+        ]  # fmt: skip
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody uses."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
 
 
 LAYOUTS = (
@@ -88,38 +113,35 @@ LAYOUTS = (
 )
 
 
-class Run(NamedTuple):
+class Result(NamedTuple):
     """What a run left behind."""
 
     losses: list[np.ndarray]  # of all steps, as each process saw them
     weights: dict[str, np.ndarray]
     history: list[EpochRecord]
-    files: list[str]  # in its folder
 
 
-def run(layout: Layout, folder: Path, *flags: Any) -> Run:
+def run(layout: Layout, folder: Path, *flags: Any, threads: int = 1) -> Result:
     """Train in processes of their own.
 
     Args:
         layout: on what to compute.
         folder: for the files of the run.
-        flags: further flags of the train command.
+        flags: further flags of the command.
+        threads: of each process, in PyTorch.
 
     Raises:
         InputError: the run failed.
     """
     out = folder / "run"
-    words = [*layout.command(folder / "losses"), "--out", str(out), *map(str, flags)]
-    # One thread for each process: otherwise those of one process wait for those of another.
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise InputError(f"{' '.join(words)} failed: {done.stderr[-2000:]}")
-    return Run(
+    started = layout.start(folder / "losses", ["--out", str(out), *map(str, flags)], threads)
+    errors = [process.communicate()[1] for process in started]
+    if any(process.returncode for process in started):
+        raise InputError(f"{layout} failed: {''.join(errors)[-2000:]}")
+    return Result(
         [np.load(folder / f"losses-{rank}.npy") for rank in range(layout.processes)],
         load_weights(out / "weights.safetensors"),
         read_log(out / "log.jsonl")[1],
-        sorted(path.name for path in out.iterdir()),
     )
 
 
@@ -129,74 +151,98 @@ class Difference(NamedTuple):
     losses: float  # of a step, in any process
     weights: float
     scores: float  # of a number in the log: losses and accuracies of each epoch
-    files: bool  # whether a file is missing, or there is one more than those of one run
+
+    @property
+    def small(self) -> bool:
+        """Whether the runs are the same up to rounding in float64."""
+        largest = max(self.losses, self.scores)
+        return largest <= LOSS_LIMIT and self.weights <= WEIGHT_LIMIT
 
 
-def compare(ours: Run, alone: Run) -> Difference:
+def compare(ours: Result, alone: Result) -> Difference:
     """Compare a run with one of one process and one device."""
-    scores = [
-        abs(a[key] - b[key])  # type: ignore[literal-required]  # each key of an EpochRecord
-        for a, b in zip(ours.history, alone.history, strict=True)
-        for key in a
-        if key != "seconds"
-    ]
     return Difference(
         max(float(np.abs(losses - alone.losses[0]).max()) for losses in ours.losses),
         max(float(np.abs(ours.weights[n] - alone.weights[n]).max()) for n in alone.weights),
-        max(scores),
-        ours.files != FILES,
+        max(
+            abs(a[key] - b[key])  # type: ignore[literal-required]  # each key of an EpochRecord
+            for a, b in zip(ours.history, alone.history, strict=True)
+            for key in a
+            if key != "seconds"
+        ),
     )
 
 
-def equal(difference: Difference) -> bool:
-    """Whether two runs are the same up to rounding in float64."""
-    return (
-        difference.losses <= LOSS_LIMIT
-        and difference.weights <= WEIGHT_LIMIT
-        and difference.scores <= LOSS_LIMIT
-        and not difference.files
-    )
+def table(flags: EqualityConfig) -> tuple[list[str], bool]:
+    """Return the rows of the table, and whether all runs are the same."""
+    rows, same = [], True
+    alone: dict[tuple[str, int], Result] = {}
+    for layout in LAYOUTS:
+        if layout.processes * layout.devices > flags.most:
+            continue
+        cells = []
+        for size in flags.batch_sizes:
+            with tempfile.TemporaryDirectory() as folder:
+                words = ["--epochs", flags.epochs, "--data", flags.data, "--batch-size", size]
+                result = run(layout, Path(folder), *words, "--lr", flags.lr, "--dtype", "float64")
+            difference = compare(result, alone.setdefault((layout.framework, size), result))
+            same &= difference.small or layout.nudged
+            cells += [f"{difference.losses:.1e}", f"{difference.weights:.1e}"]
+        name = {"torch": "PyTorch", "jax": "JAX"}[layout.framework]
+        name += ", nudged" if layout.nudged else ""
+        if layout[1:] != (1, 1, False):
+            rows.append(f"| {name} | {layout.processes} | {layout.devices} | {' | '.join(cells)} |")
+            print(rows[-1], file=sys.stderr)
+    return rows, same
+
+
+def worker(module: str, losses: str, nudged: str, *flags: str) -> None:
+    """Run a train command as it is, and keep the loss of every step that this process saw."""
+    command = importlib.import_module(module)
+    train: Any = importlib.import_module(f"{module.rpartition('.')[0]}.train")
+    train_epoch = train.train_epoch
+    seen: list[np.ndarray] = []
+
+    def kept(*args: Any) -> Any:
+        results = train_epoch(*args)
+        seen.append(np.asarray(results[0], np.float64))
+        return results
+
+    train.train_epoch = kept
+    if nudged == "nudged":
+        _nudge(importlib.import_module(f"{module.rpartition('.')[0]}.mlp"))
+    rank = os.environ.get("RANK") or os.environ.get("JAX_PROCESS_ID") or "0"
+    command.main(flags)
+    np.save(f"{losses}-{rank}.npy", np.concatenate(seen))
+
+
+def _nudge(mlp: Any) -> None:
+    """Move each initial weight of a network to a number next to it."""
+    initial_weights = mlp.initial_weights
+    rng = np.random.default_rng(0)
+
+    def nudged(*args: Any, **settings: Any) -> dict[str, np.ndarray]:
+        weights = initial_weights(*args, **settings)
+        return {
+            name: np.nextafter(array, rng.choice([-np.inf, np.inf], array.shape))
+            for name, array in weights.items()
+        }
+
+    mlp.initial_weights = nudged
 
 
 def main() -> None:
-    """Print a table for each batch size. The status is 1 if a run is not the same."""
+    """Print the table. The status is 1 if a run is not the same."""
+    if sys.argv[1:2] and sys.argv[1].startswith("impls."):
+        worker(*sys.argv[1:])
+        return
     with one_line_errors():
-        flags = parse(ParallelTableConfig, "experiments.parallel.equality")
-        same = True
-        for batch_size in flags.batch_sizes:
-            same &= table(flags, batch_size)
-    say("\nLargest differences from the run of one process and one device: of the loss of a step,")
-    say("of a weight at the end, of a number in the log.")
+        flags = parse(EqualityConfig, "experiments.parallel.equality")
+        rows, same = table(flags)
+        keep_rows("equality", rows, flags.record)
     if not same:
         print("error: a run is not the same", file=sys.stderr)
         raise SystemExit(1)
-
-
-def table(flags: ParallelTableConfig, batch_size: int) -> bool:
-    """Print a table for one batch size, and return whether all runs are the same."""
-    say(
-        f"\n{flags.epochs} epochs of {flags.data} in float64, {batch_size} images in a step, "
-        f"learning rate {flags.lr}\n"
-        "framework  processes  devices  steps     loss     weight        log"
-    )
-    same = True
-    alone: dict[str, Run] = {}
-    for layout in LAYOUTS:
-        with tempfile.TemporaryDirectory() as folder:
-            words = ["--epochs", flags.epochs, "--data", flags.data, "--batch-size", batch_size]
-            result = run(layout, Path(folder), *words, "--lr", flags.lr, "--dtype", "float64")
-        difference = compare(result, alone.setdefault(layout.framework, result))
-        note = "" if equal(difference) else "  NOT THE SAME"
-        if layout.nudged:
-            note = "  initial weights off in the last digit"
-        else:
-            same &= equal(difference)
-        say(
-            f"{layout.framework:9}  {layout.processes:9}  {layout.devices:7}"
-            f"  {len(result.losses[0]):5}  {difference.losses:7.1e}  {difference.weights:9.1e}"
-            f"  {difference.scores:9.1e}{note}"
-        )
-    return same
 
 
 if __name__ == "__main__":

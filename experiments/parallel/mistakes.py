@@ -7,28 +7,26 @@ python -m experiments.parallel.mistakes
     own     every process seeds its own generator its own way
     means   the masks are right, but the loss is the mean of the means of all parts
 
-One process computes here what several would: it draws the masks of each part, and takes the mean
-that they would take.
+One process computes here what several would.
 """
 
 import dataclasses
-from typing import Literal, NamedTuple, get_args
+from pathlib import Path
+from typing import Literal, get_args
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from experiments.parallel import keep_rows
+from impls.torch.device import use
 from impls.torch.dropout import sample_keep
 from impls.torch.mlp import MLP, Masks
-from impls.torch.train import make_optimizer
-from shared.checks import InputError
-from shared.cli import one_line_errors, parse, say
-from shared.config import Config
+from impls.torch.train import train_step
+from shared.cli import one_line_errors, parse
+from shared.config import Config, check_range
 from shared.data import load, to_arrays
-from shared.idx import Data
 from shared.randomness import epoch_order, step_seed
-from shared.records import check_finite
 
 Way = Literal["right", "alike", "own", "means"]
 COUNTS = (2, 4)  # of processes
@@ -42,16 +40,15 @@ class MistakesConfig:
     """Passes over the training data."""
     batch_size: int = 353
     """Examples in a step. Of the sample, 3 are left for the last one."""
-    lr: float = 0.1
-    """Learning rate of stochastic gradient descent."""
     draws: int = 300
     """How often masks are drawn to measure the noise of the gradient."""
     data: str = "sample"
     """full, sample, auto, or a folder of four IDX files."""
+    record: Path | None = None
+    """A JSON file to keep the rows in, as docs/parallel.json."""
 
     def __post_init__(self) -> None:
-        if self.draws < 2:
-            raise InputError(f"draws must be at least 2, got {self.draws}")
+        check_range(self, epochs=10**6, batch_size=10**6, draws=10**6)
 
 
 def parts(rows: int, count: int) -> list[slice]:
@@ -60,13 +57,9 @@ def parts(rows: int, count: int) -> list[slice]:
 
 
 def draw(way: Way, config: Config, rows: int, count: int, step: int) -> Masks:
-    """Draw the masks of a step as `count` processes would.
+    """Draw the masks of a step as `count` processes would, for the whole batch."""
 
-    Returns:
-        The masks of the whole batch, (rows, hidden_1) and (rows, hidden_2).
-    """
-
-    def of(seed: int, rows: int) -> tuple[Tensor, Tensor]:
+    def of(seed: int, rows: int) -> Masks:
         generator = Generator().manual_seed(step_seed(seed, step))
         keep_1 = sample_keep((rows, config.hidden_1), config.p1, generator=generator)
         return keep_1, sample_keep((rows, config.hidden_2), config.p2, generator=generator)
@@ -74,10 +67,7 @@ def draw(way: Way, config: Config, rows: int, count: int, step: int) -> Masks:
     if way in ("right", "means"):
         return of(config.seed, rows)
     seeds = [config.seed + (rank if way == "own" else 0) for rank in range(count)]
-    masks = [
-        of(seed, part.stop - part.start)
-        for seed, part in zip(seeds, parts(rows, count), strict=True)
-    ]
+    masks = [of(s, p.stop - p.start) for s, p in zip(seeds, parts(rows, count), strict=True)]
     first, second = zip(*masks, strict=True)
     return torch.cat(first), torch.cat(second)
 
@@ -89,108 +79,72 @@ def mean(way: Way, losses: Tensor, count: int) -> Tensor:
     return torch.stack([losses[part].mean() for part in parts(len(losses), count)]).mean()
 
 
-class Trained(NamedTuple):
-    """The result of a run."""
-
-    losses: np.ndarray  # of each step, the mean over its examples
-    model: MLP
-
-
-def train(way: Way, config: Config, arrays: tuple[Tensor, ...], count: int) -> Trained:
-    """Train the network as `count` processes would."""
-    images, labels = arrays
-    model = make_model(config, images)
-    optimizer = make_optimizer(model, config.lr)
-    seen: list[float] = []
+def train(way: Way, config: Config, data: tuple[Tensor, Tensor], count: int) -> tuple[Tensor, MLP]:
+    """Train with the masks of `count` processes. Return the loss of each step, and the network."""
+    images, labels = data
+    model = MLP.from_config(config, inputs=images.shape[1])
+    optimizer = torch.optim.SGD(model.parameters(), lr=config.lr)
+    seen: list[Tensor] = []
     for epoch in range(1, config.epochs + 1):
         order = torch.as_tensor(epoch_order(len(images), seed=config.seed, epoch=epoch))
         for batch in order.split(config.batch_size):
             keep = draw(way, config, len(batch), count, len(seen))
-            losses = F.cross_entropy(
-                model(images[batch], keep=keep), labels[batch], reduction="none"
-            )
-            optimizer.zero_grad()
-            mean(way, losses, count).backward()
-            optimizer.step()
-            seen.append(losses.mean().item())
-        check_finite(np.array(seen), epoch, 0)
-    return Trained(np.array(seen), model)
+            loss, _ = train_step(model, optimizer, images[batch], labels[batch], keep=keep)
+            seen.append(loss)
+    return torch.stack(seen), model
 
 
-def make_model(config: Config, images: Tensor) -> MLP:
-    """Return the network before training."""
-    sizes = (images.shape[1], config.hidden_1, config.hidden_2, 10)
-    return MLP(*sizes, config.p1, config.p2, seed=config.seed, dtype=config.dtype)
-
-
-def weights(way: Way, config: Config, examples: int, count: int) -> tuple[float, float]:
-    """Return the least and the largest weight of an example in a step, which should be 1 / rows.
-
-    Returns:
-        Both as multiples of 1 / rows.
-    """
-    found = []
-    for rows in {
-        min(config.batch_size, examples),
-        examples % config.batch_size or config.batch_size,
-    }:
+def shares(way: Way, sizes: set[int], count: int) -> list[float]:
+    """Return the weight of each example in the loss of its step, times the number of examples."""
+    found: list[float] = []
+    for rows in sizes:
         losses = torch.zeros(rows, requires_grad=True)
         (weight,) = torch.autograd.grad(mean(way, losses, count), losses)
         found += (weight * rows).tolist()
-    return min(found), max(found)
+    return found
 
 
 def noise(
-    way: Way, config: Config, model: MLP, arrays: tuple[Tensor, ...], count: int, draws: int
+    way: Way, config: Config, model: MLP, data: tuple[Tensor, Tensor], count: int, draws: int
 ) -> float:
     """Return the variance of the gradient of the first batch over masks, summed over weights."""
-    images, labels = arrays[0][: config.batch_size], arrays[1][: config.batch_size]
-    total: Tensor | float = 0.0
-    squares: Tensor | float = 0.0
+    images, labels = (array[: config.batch_size] for array in data)
+    gradients = []
     for step in range(draws):
         keep = draw(way, config, len(images), count, step)
         losses = F.cross_entropy(model(images, keep=keep), labels, reduction="none")
-        gradients = torch.autograd.grad(mean(way, losses, count), list(model.parameters()))
-        gradient = torch.cat([one.flatten() for one in gradients])
-        total, squares = total + gradient, squares + gradient**2
-    assert isinstance(total, Tensor)
-    return ((squares - total**2 / draws) / (draws - 1)).sum().item()
+        found = torch.autograd.grad(mean(way, losses, count), list(model.parameters()))
+        gradients.append(torch.cat([one.flatten() for one in found]).float())
+    return torch.stack(gradients).var(0).sum().item()
+
+
+def table(config: Config, data: tuple[Tensor, Tensor], draws: int) -> list[str]:
+    """Return a row for each way and each number of processes."""
+    rows, n = [], len(data[0])
+    sizes = {min(config.batch_size, n), n % config.batch_size or config.batch_size}
+    alone, model = train("right", config, data, 1)
+    quiet = noise("right", config, model, data, 1, draws)
+    for way in get_args(Way):
+        for count in COUNTS:
+            ratio = noise(way, config, model, data, count, draws) / quiet
+            share = shares(way, sizes, count)
+            losses, _ = train(way, config, data, count)
+            apart = (losses - alone).abs().max().item()
+            rows.append(
+                f"| `{way}` | {count} | {ratio:.2f} | {min(share):.2f} – {max(share):.2f} | "
+                f"{'–' if way == 'means' else f'{apart:.1g}'} |"
+            )
+    return rows
 
 
 def main() -> None:
-    """Print a line for each way and each number of processes."""
+    """Print the table."""
     with one_line_errors():
         flags = parse(MistakesConfig, "experiments.parallel.mistakes")
-        config = Config(
-            epochs=flags.epochs, batch_size=flags.batch_size, lr=flags.lr, dtype="float64"
-        )
-        table(config, load(flags.data), flags.draws)
-    say("\nGradient noise: its variance over masks in the trained network, over that of right.")
-    say("Weight: of an image in the loss of its step, times the number of images. 1 is right.")
-    say("|loss - right loss|: the largest difference of the loss of a step from one process.")
-
-
-def table(config: Config, data: Data, draws: int) -> None:
-    """Print the table.
-
-    Raises:
-        DivergedError: a loss is infinite or not a number.
-    """
-    arrays = tuple(torch.as_tensor(array) for array in to_arrays(data, config.dtype)[:2])
-    say(f"{data.summary}; {config.epochs} epochs, {config.batch_size} images in a step")
-    say("way    processes  gradient noise  least weight  largest weight  |loss - right loss|")
-    alone = train("right", config, arrays, 1)
-    quiet = noise("right", config, alone.model, arrays, 1, draws)
-    for way in get_args(Way):
-        for count in COUNTS:
-            result = train(way, config, arrays, count)
-            ratio = noise(way, config, alone.model, arrays, count, draws) / quiet
-            least, largest = weights(way, config, len(arrays[0]), count)
-            difference = np.abs(result.losses - alone.losses).max()
-            say(
-                f"{way:5}  {count:9}  {ratio:14.2f}  {least:12.2f}  {largest:14.2f}"
-                f"  {difference:19.1e}"
-            )
+        config = Config(epochs=flags.epochs, batch_size=flags.batch_size, lr=0.1, dtype="float64")
+        use("cpu", config.dtype)
+        images, labels, *_ = map(torch.as_tensor, to_arrays(load(flags.data), config.dtype))
+        keep_rows("mistakes", table(config, (images, labels), flags.draws), flags.record)
 
 
 if __name__ == "__main__":

@@ -3,15 +3,16 @@
 import json
 import platform
 from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.study.paired import each, percent, signs
-from experiments.study.runs import FINAL, Study
+from experiments.exercises import EXERCISES
+from experiments.plot import pyplot
+from experiments.study.paired import TITLES, each, percent, signs
+from experiments.study.runs import FINAL, Study, versions
 
 EXACT = 1e-10  # in float64
 # The two learning rates of a comparison.
@@ -112,26 +113,17 @@ def name_of(exercise: ModuleType) -> str:
     return exercise.__name__.rpartition(".")[2]
 
 
-def title_of(exercise: ModuleType) -> str:
-    """Return the title of an exercise: the first line of its docstring."""
-    return (exercise.__doc__ or "").splitlines()[0].rstrip(".")
-
-
 def run(exercise: ModuleType, study: Study) -> dict[str, Any]:
     """Run an exercise and return its numbers, with what is needed to make them again."""
     study.title = name_of(exercise)
     study.half.clear()
     results = exercise.run(study)
-    packages = {"torch": ("torch",), "jax": ("jax", "flax", "optax")}
-    names = [package for framework in study.frameworks for package in packages[framework]]
     return {
         "frameworks": list(study.frameworks),
         "seeds": study.seeds,
         "quick": study.quick,
         "half": [sum(study.half.values()), len(study.half)],  # at chance, of all
-        "versions": {"python": platform.python_version()}
-        # Without what follows a plus sign, which names a build.
-        | {name: version(name).split("+")[0] for name in ("numpy", *names)},
+        "versions": {"python": platform.python_version()} | versions(*study.frameworks),
         # As it will be read again: tuples become lists, and keys become text.
         "results": json.loads(json.dumps(results)),
     }
@@ -141,10 +133,10 @@ def page(exercise: ModuleType, numbers: dict[str, Any]) -> str:
     """Return the page as Markdown. It depends on the numbers only."""
     answer = exercise.answer(numbers["results"])
     return PAGE.format(
-        title=title_of(exercise),
+        title=EXERCISES[name_of(exercise)],
         name=name_of(exercise),
         question=exercise.QUESTION,
-        prediction=exercise.predict(),
+        prediction=exercise.PREDICTION,
         table="\n".join(
             f"| {row.prediction} | {row.measured} | {_agrees(row)} |" for row in answer.rows
         ),
@@ -155,9 +147,7 @@ def page(exercise: ModuleType, numbers: dict[str, Any]) -> str:
         seeds=numbers["seeds"],
         half=HALF.format(*numbers["half"]) if numbers["half"][0] else "",
         quick=QUICK if numbers["quick"] else "",
-        frameworks=" and ".join(
-            {"torch": "PyTorch", "jax": "JAX"}[f] for f in numbers["frameworks"]
-        ),
+        frameworks=" and ".join(TITLES[f] for f in numbers["frameworks"]),
         versions=", ".join(f"{package} {v}" for package, v in numbers["versions"].items()),
     )
 
@@ -168,24 +158,19 @@ def _agrees(row: Row) -> str:
 
 def write(exercise: ModuleType, numbers: dict[str, Any], folder: Path) -> Path:
     """Write page, figure and numbers of an exercise into a folder. Return the page's path."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    folder.mkdir(parents=True, exist_ok=True)
     name = name_of(exercise)
+    plt = pyplot(folder / f"{name}.svg")
     (folder / f"{name}.json").write_text(json.dumps(numbers, indent=1) + "\n")
     (folder / f"{name}.md").write_text(page(exercise, numbers))
     # The same numbers give the same bytes.
-    with matplotlib.rc_context({
+    with plt.rc_context({
         "svg.hashsalt": name, "svg.fonttype": "none", "font.size": 9,
         "legend.handlelength": 3,  # long enough to show dashes
     }):  # fmt: skip
-        figure = pyplot.figure(figsize=(9, 3.6), layout="constrained")
+        figure = plt.figure(figsize=(9, 3.6), layout="constrained")
         exercise.draw(numbers["results"], figure)
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-        pyplot.close(figure)
+        plt.close(figure)
     return folder / f"{name}.md"
 
 
@@ -217,5 +202,5 @@ def index(folder: Path, exercises: Mapping[str, ModuleType]) -> str:
             rows = exercise.answer(json.loads(path.read_text())["results"]).rows
             agrees = [_agrees(row) for row in rows]
             counts = " | ".join(str(agrees.count(value)) for value in (YES, NO, OPEN))
-            table.append(f"| [{title_of(exercise)}]({name}.md) | {exercise.QUESTION} | {counts} |")
+            table.append(f"| [{EXERCISES[name]}]({name}.md) | {exercise.QUESTION} | {counts} |")
     return INDEX.format(table="\n".join(table))

@@ -1,5 +1,6 @@
 """Training runs of the exercises: what sets one apart, how it is trained, and where it is kept."""
 
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -10,22 +11,24 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from shared.checks import Kind
-from shared.data import cache_folder, load, to_arrays
+from experiments.study.paired import Difference, interval, paired
+from shared.config import Config
+from shared.data import load, to_arrays
 from shared.randomness import epoch_order
-from shared.records import epoch_record
+from shared.records import DivergedError, EpochRecord, epoch_record
 
 CURVES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 RUNS_PER_PROCESS = 40
+PACKAGES = {"torch": ("torch",), "jax": ("jax", "flax", "optax")}  # whose versions are noted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,20 +85,16 @@ class Setting:
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @property
-    def kind(self) -> tuple[Kind, int]:
-        """The kind of noise and its number of masks: `masks-4` is masks and 4."""
+    def kind(self) -> dict[str, Any]:
+        """The arguments of `Noise`: `masks-4` is the kind masks with 4 masks."""
         kind, _, masks = self.noise.partition("-")
-        return cast(Kind, kind), int(masks or 1)
+        return {"kind": kind, "masks": int(masks or 1)}
 
     @property
     def cost(self) -> float:
-        """About how long the run takes, in seconds of one core."""
-        multiply = 784 * self.hidden_1 + self.hidden_1 * self.hidden_2
+        """How long the run takes, about, in proportion: multiplications, and as much for a step."""
         examples = self.epochs * self.copies * (self.images or 60_000)
-        steps = examples / (self.batch_size * self.copies)
-        scored = self.epochs * 10_000 / 3
-        work = (examples + scored) * multiply * (6e-11 if self.framework == "torch" else 3.5e-11)
-        return 1 + work + steps * 3e-4 + 10 * bool(self.measure)
+        return examples * (self.hidden_1 * (784 + self.hidden_2) + 10**7 / self.batch_size)
 
     def rates(self, epoch: int) -> tuple[float, float]:
         """Return both rates of dropout of an epoch, which is counted from 1."""
@@ -120,10 +119,11 @@ LRS = (0.05, 0.1, 0.2)
 # `fit_accuracy` (of the training images, with dropout off, at the end), what was `measured`,
 # `seconds` and `versions`.
 Run = dict[str, Any]
+Arrays = tuple[np.ndarray, ...]  # inputs and labels for training, then those to be scored on
 
 
 @functools.cache
-def arrays(data: str, images: int | None, validation: bool) -> tuple[np.ndarray, ...]:
+def arrays(data: str, images: int | None, validation: bool) -> Arrays:
     """Return inputs and labels for training, then those that the network is scored on."""
     train, labels, test, test_labels = to_arrays(load(data), "float32")
     if validation:
@@ -142,44 +142,68 @@ def random_labels(n: int, seed: int) -> np.ndarray:
 
 
 def train(setting: Setting) -> Run:
-    """Train a network. This is `train` of impls/, with what the exercises add to it."""
+    """Train a network with `train` of impls/, and what the exercises add to it."""
     started = time.perf_counter()
-    images, labels, test_images, test_labels = arrays(
-        setting.data, setting.images, setting.validation
-    )
+    images, labels, *test = arrays(setting.data, setting.images, setting.validation)
     if setting.random_labels:
         labels = random_labels(len(labels), setting.seed)
-    framework = importlib.import_module(f"experiments.study.on_{setting.framework}")
-    trainer = framework.Trainer(setting, images, labels)
-    n, size = len(images), setting.batch_size
-    records, steps = [], 0
-    for epoch in range(1, setting.epochs + 1):
-        order = epoch_order(n, seed=setting.seed, epoch=epoch)
-        if setting.copies > 1:  # each batch, several times over
-            batches = np.split(order, range(size, n, size))
-            order = np.concatenate([np.tile(batch, setting.copies) for batch in batches])
-        losses, correct = trainer.epoch(order, *setting.rates(epoch), steps)
-        scores = trainer.score(test_images, test_labels)
-        size_of_step = size * setting.copies
-        records.append(epoch_record(epoch, losses, correct, scores, len(order), size_of_step, 0.0))
-        steps += len(losses)
-    fit_loss, fit_accuracy = trainer.score(images, labels)
+    lesson = importlib.import_module(f"impls.{setting.framework}.train")
+    added = importlib.import_module(f"experiments.study.on_{setting.framework}")
+    model, optimizer, data = added.prepare(setting, (images, labels, *test))
+    config = Config(epochs=setting.epochs, batch_size=setting.batch_size, seed=setting.seed)
+    if setting.copies == 1:
+        epochs = lesson.train(model, optimizer, data, config)
+    else:
+        epochs = _train_on_copies(setting, added, lesson, model, optimizer, data)
+    records: list[Mapping[str, Any]] = []
+    with contextlib.suppress(DivergedError):
+        for record in epochs:
+            records.append(record)
+            model.dropout_1.p, model.dropout_2.p = setting.rates(record["epoch"] + 1)
+    fit_loss, fit_accuracy = lesson.evaluate(model, *data[:2])
+    if missing := setting.epochs - len(records):  # it diverged: the weights stay NaN
+        _, accuracy = lesson.evaluate(model, *data[2:])
+        rest = zip(CURVES, (math.nan, fit_accuracy, math.nan, accuracy), strict=True)
+        records += missing * [dict(rest)]
     measured = {}
     if setting.measure:
         exercise = importlib.import_module(f"experiments.exercises.{setting.measure}")
-        measured = exercise.measure(setting, trainer.weights(), test_images, test_labels)
+        measured = exercise.measure(setting, model.get_weights(), *test)
         # As it will be read again. None stands for NaN, as in a run that diverged.
         measured = json.loads(json.dumps(measured), parse_constant=lambda _: None)
-    packages = ("torch",) if setting.framework == "torch" else ("jax", "flax", "optax")
     return {
         "setting": dataclasses.asdict(setting),
-        **{curve: [_short(record[curve]) for record in records] for curve in CURVES},  # type: ignore[literal-required]
+        **{curve: [_short(record[curve]) for record in records] for curve in CURVES},
         "fit_loss": _short(fit_loss),
         "fit_accuracy": fit_accuracy,
         "measured": measured,
         "seconds": round(time.perf_counter() - started, 2),
-        "versions": {package: version(package).split("+")[0] for package in ("numpy", *packages)},
+        "versions": versions(setting.framework),
     }
+
+
+def _train_on_copies(
+    setting: Setting, added: Any, lesson: Any, model: Any, optimizer: Any, data: Any
+) -> Iterator[EpochRecord]:
+    """Yield what `train` yields. But each step sees its batch `copies` times, with other masks."""
+    n, size, copies = len(data[0]), setting.batch_size, setting.copies
+    step = 0
+    for epoch in range(1, setting.epochs + 1):
+        order = epoch_order(n, seed=setting.seed, epoch=epoch)
+        results = []
+        for batch in np.split(order, range(size, n, size)):
+            copied = np.tile(batch, copies)
+            results.append(added.take_step(model, optimizer, data, copied, setting.seed, step))
+            step += 1
+        losses, correct = map(np.array, zip(*results, strict=True))
+        scores = lesson.evaluate(model, *data[2:])
+        yield epoch_record(epoch, losses, correct, scores, n * copies, size * copies, 0.0)
+
+
+def versions(*frameworks: str) -> dict[str, str]:
+    """Return the versions of NumPy and of the packages of each framework."""
+    names = ("numpy", *(package for framework in frameworks for package in PACKAGES[framework]))
+    return {name: version(name).split("+")[0] for name in names}  # a plus sign names a build
 
 
 def _short(number: float) -> float | None:
@@ -193,20 +217,12 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.runs: dict[str, Run] = {}
-        left_out = 0
-        lines = path.read_text(errors="replace").splitlines() if path.exists() else []
-        for line in lines:
+        for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
             try:
                 run = json.loads(line)
-                key = Setting(**run["setting"]).key
-                if not {*CURVES, "fit_loss", "fit_accuracy", "measured"} <= run.keys():
-                    raise ValueError("not a whole run")
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-                left_out += 1  # such as the last line of a study that was cut off
-                continue
-            self.runs[key] = run
-        if left_out:
-            print(f"note: {path} has {left_out} lines that are no runs", file=sys.stderr)
+                self.runs[Setting(**run["setting"]).key] = run
+            except (ValueError, TypeError, KeyError):  # such as a last line that was cut off
+                print(f"note: a line of {path} is no run: {line:.60}", file=sys.stderr)
 
     def missing(self, settings: Iterable[Setting]) -> list[Setting]:
         """Return those settings that have not been run yet."""
@@ -214,7 +230,6 @@ class Store:
 
     def add(self, setting: Setting, run: Run) -> None:
         """Keep a run, on disk at once."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         whole = not self.path.exists() or self.path.read_bytes()[-1:] in (b"", b"\n")
         with self.path.open("a") as file:
             file.write(("" if whole else "\n") + json.dumps(run) + "\n")
@@ -229,44 +244,44 @@ def run_all(store: Store, settings: Iterable[Setting], title: str, processes: in
     missing = store.missing(settings)
     total = sum(setting.cost for setting in missing)
     shape = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} so far, {remaining} left"
-    with tqdm(total=total, desc=title, bar_format=shape, disable=None) as bar:
-        if processes == 0:
-            for setting in missing:
-                store.add(setting, train(setting))
-                bar.update(setting.cost)
-            return
-        # After some runs, new processes are started, because JAX keeps all that it compiled.
-        size = RUNS_PER_PROCESS * processes
-        for some in (missing[i : i + size] for i in range(0, len(missing), size)):
-            with ProcessPoolExecutor(
-                processes, multiprocessing.get_context("spawn"), _set_up
-            ) as pool:
-                try:
-                    # Processes that are started now never see Ctrl-C: this one stops them.
-                    stops = {signal.SIGINT, signal.SIGTERM}
-                    before = signal.pthread_sigmask(signal.SIG_BLOCK, stops)
-                    futures = {pool.submit(train, setting): setting for setting in some}
-                    signal.pthread_sigmask(signal.SIG_SETMASK, before)
-                    for future in as_completed(futures):
-                        store.add(futures[future], future.result())
-                        bar.update(futures[future].cost)
-                except BaseException:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    for process in multiprocessing.active_children():
-                        process.kill()
-                    raise
+    with (
+        tqdm(total=total, desc=title, bar_format=shape, disable=None) as bar,
+        contextlib.closing(_runs_of(missing, processes)) as runs,
+    ):
+        for setting, run in runs:
+            store.add(setting, run)
+            bar.update(setting.cost)
 
 
-def _set_up() -> None:
-    """Let a process use one thread, and the code that JAX compiled for others.
+def _runs_of(settings: list[Setting], processes: int) -> Generator[tuple[Setting, Run]]:
+    if processes == 0:
+        yield from ((setting, train(setting)) for setting in settings)
+        return
+    # After some runs, new processes are started, because JAX keeps all that it compiled.
+    size = RUNS_PER_PROCESS * processes
+    for some in (settings[i : i + size] for i in range(0, len(settings), size)):
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(processes, context, _use_one_thread) as pool:
+            # Processes that are started now never see Ctrl-C: this one stops them.
+            stops = {signal.SIGINT, signal.SIGTERM}
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, stops)
+            futures = {pool.submit(train, setting): setting for setting in some}
+            try:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                for future in as_completed(futures):
+                    yield futures[future], future.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in multiprocessing.active_children():
+                    process.kill()
+                raise
 
-    Two processes with two threads each would wait for one another.
-    """
+
+def _use_one_thread() -> None:
+    """Let a process compute with one thread: two with two each would wait for one another."""
     os.environ["OMP_NUM_THREADS"] = "1"
     flags = "--xla_cpu_multi_thread_eigen=false"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "jax"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 
 @dataclasses.dataclass
@@ -334,31 +349,21 @@ class Study:
         return one.train({name: s.but(validation=True) for name, s in settings.items()})
 
     def choose(
-        self, settings: Mapping[str, Setting], values: Mapping[str, tuple[Any, ...]]
-    ) -> dict[str, dict[str, Any]]:
-        """Choose the value of each field with the best mean accuracy on the validation split.
-
-        Args:
-            settings: what to choose for.
-            values: the values to try of each field. All combinations are tried.
-
-        Returns:
-            The values chosen: [name of the setting][field].
-        """
-        grid: list[dict[str, Any]] = [{}]
-        for field, tried in values.items():
-            grid = [{**point, field: value} for point in grid for value in tried]
+        self, settings: Mapping[str, Setting], field: str, values: tuple[float, ...]
+    ) -> dict[str, float]:
+        """Choose, for each setting, the value of a field with the best mean validation accuracy."""
         trials = {
-            f"{name} {i}": setting.but(**point)
+            f"{name} {value}": setting.but(**{field: value})
             for name, setting in settings.items()
-            for i, point in enumerate(grid)
+            for value in values
         }
         (runs,) = self.validate(trials).values()
-        chosen = {}
-        for name in settings:
-            means = [np.mean(final(runs[f"{name} {i}"])) for i in range(len(grid))]
-            chosen[name] = grid[int(np.argmax(means))]
-        return chosen
+        means = {name: [np.mean(final(runs[f"{name} {v}"])) for v in values] for name in settings}
+        return {name: values[int(np.argmax(of))] for name, of in means.items()}
+
+    def choose_rates(self, settings: Mapping[str, Setting]) -> dict[str, float]:
+        """Choose a learning rate for each setting."""
+        return self.choose(settings, "lr", self.of(LRS, (0.1,)))
 
     def _made_small(self, setting: Setting) -> Setting:
         if not self.quick:
@@ -382,3 +387,19 @@ def final(runs: Iterable[Run], curve: str = "test_accuracy") -> np.ndarray:
     """
     ends = [[run[curve]] if curve.startswith("fit") else run[curve][-FINAL:] for run in runs]
     return np.array([np.nan if None in end else float(np.mean(end)) for end in ends])
+
+
+Runs = Mapping[str, Mapping[str, list[Run]]]  # of each framework and setting, what `train` returns
+
+
+def compare(runs: Runs, a: str, b: str, curve: str = "test_accuracy") -> dict[str, Difference]:
+    """Return the paired differences between two settings, a - b, in each framework."""
+    return {f: paired(final(of[a], curve), final(of[b], curve)) for f, of in runs.items()}
+
+
+def levels(
+    runs: Runs, names: Iterable[str], curve: str = "test_accuracy"
+) -> dict[str, list[tuple[float, float, float]]]:
+    """Return the mean of each setting and the ends of its interval, in each framework."""
+    names = list(names)
+    return {f: [interval(final(of[name], curve)) for name in names] for f, of in runs.items()}

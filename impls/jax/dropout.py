@@ -14,14 +14,14 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Bool, Float
 
-from shared.checks import check_array, check_keep, check_probability, check_shape, check_source
+from shared.checks import check_dropout, check_keep, check_probability, check_source, check_training
 
 Units = Float[Array, "*shape"]
 Mask = Bool[Array, "*shape"]
 NO_SOURCE = "pass key=, a new one at each call: dropout in training needs randomness"
 
 
-def sample_keep(shape: tuple[int, ...], p: float, *, key: Array) -> Mask:
+def sample_keep(shape: tuple[int, ...], p: float, *, key: Array | None) -> Mask:
     """Draw a mask: True, with probability 1 - p, where a unit is kept.
 
     Args:
@@ -30,19 +30,14 @@ def sample_keep(shape: tuple[int, ...], p: float, *, key: Array) -> Mask:
         key: the source of randomness. Use a key for one mask only.
 
     Raises:
-        TypeError, ValueError: the shape, p or the key cannot be used, or there is none.
+        TypeError, ValueError: p or the key cannot be used, or there is no key.
     """
-    check_probability(p)
-    check_shape(shape)
-    return _draw_keep(shape, p, key)
-
-
-def _draw_keep(shape: tuple[int, ...], p: float, key: Array | None) -> Mask:
-    key = check_source(key, (Array,), NO_SOURCE)
-    # float32 for every x: bfloat16 has too few values between 0 and 1 to give the rate p exactly.
+    p = check_probability(p)
+    key = check_source(key, Array, NO_SOURCE)
+    # float32 for every x: bfloat16 has too few values between 0 and 1 to give the rate p.
     # DIFF randomness: a key is a value. The same key always gives the same numbers.
     u = jax.random.uniform(key, shape, dtype=jnp.float32)
-    return u >= float(p)  # not u > p: u can be 0, and at p = 0 every unit is kept
+    return u >= p  # not u > p: u can be 0, and at p = 0 every unit is kept
 
 
 def apply_keep(x: Units, keep: Mask, p: float) -> Units:
@@ -50,19 +45,20 @@ def apply_keep(x: Units, keep: Mask, p: float) -> Units:
 
     Args:
         x: activations.
-        keep: the mask, of the shape of x. At p = 1 it has to be all False.
-        p: the probability with which units were dropped, in [0, 1].
+        keep: the mask, of the shape of x.
+        p: the probability with which units were dropped, in [0, 1]. At 1, everything becomes 0.
 
     Raises:
         TypeError, ValueError: x or the mask is no array that can be used, p is not a probability,
             the mask has another shape than x, or float16 cannot hold 1 / (1 - p).
     """
-    check_keep(x, keep, p)
-    # At p = 1 nothing is kept, but the gradient of x / 0 would still be 0 / 0 = NaN.
-    keep_rate = 1 - float(p) if p < 1 else 1.0
-    # DIFF division: XLA may compute x * (1 / keep_rate), so the last digit may differ.
+    p = check_keep(x, keep, p, Array)
+    divisor = 1 - p
+    if p == 1:  # nothing is kept. x / 0 would make the gradient NaN, even where it is not selected
+        keep, divisor = jnp.zeros_like(keep), 1.0
+    # DIFF division: XLA may compute x * (1 / divisor), so the last digit may differ.
     # Select, do not multiply by the mask: 0 * inf is NaN.
-    return jnp.where(keep, x / keep_rate, 0)  # DIFF select: jnp.where is fast already
+    return jnp.where(keep, x / divisor, 0)
 
 
 def dropout(x: Units, p: float, *, training: bool, key: Array | None = None) -> Units:
@@ -78,30 +74,29 @@ def dropout(x: Units, p: float, *, training: bool, key: Array | None = None) -> 
         An array of the shape and dtype of x.
 
     Raises:
-        TypeError: x is not an array of JAX of these dtypes, or p is not a real number.
+        TypeError: x is not an array of JAX of these dtypes, p is not a real number, or `training`
+            is not a bool.
         ValueError: p is NaN or outside [0, 1], float16 cannot hold 1 / (1 - p) (for p between
             0.99998 and 1), or there is no key where one is needed.
     """
-    check_probability(p)
-    check_array(x, Array)
+    p = check_dropout(x, p, training, Array)
     if not training or p == 0:
         return x
-    if p == 1:
+    if p == 1:  # nothing to draw
         return apply_keep(x, jnp.zeros_like(x, dtype=jnp.bool), p)
-    keep = _draw_keep(x.shape, p, key)
-    return apply_keep(x, keep, p)
+    return apply_keep(x, sample_keep(x.shape, p, key=key), p)
 
 
 class Dropout(nnx.Module):
     """`dropout` as a layer. `.train()` switches it on, `.eval()` off."""
 
     def __init__(self, p: float = 0.5) -> None:
-        check_probability(p)
-        self.p = float(p)
+        self.p = check_probability(p)
         self.deterministic = False  # DIFF mode: Flax's flag. .eval() sets it to True
 
     def __call__(self, x: Units, *, key: Array | None = None, keep: Mask | None = None) -> Units:
-        """Apply `dropout`. In training, use the mask `keep` if there is one, instead of drawing."""
+        """Apply `dropout`. In training, a mask `keep` is used instead of drawing one."""
+        check_training(self.deterministic)
         if not self.deterministic and keep is not None:
             return apply_keep(x, keep, self.p)
         return dropout(x, self.p, training=not self.deterministic, key=key)

@@ -3,20 +3,17 @@
 python -m impls.jax.evaluate --weights runs/jax/weights.safetensors
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 from jax import Array
 from jaxtyping import Float, Int
 
+from impls.jax.device import use
 from impls.jax.mlp import MLP, Inputs, Logits
-from impls.jax.runtime import runtime
-from shared.cli import evaluate_main
-from shared.config import Config
-from shared.weights import dtype_of, layer_sizes
+from shared.cli import one_line_errors, read_evaluation
 
 Labels = Int[Array, " batch"]
 
@@ -31,7 +28,7 @@ def count_correct(logits: Logits, labels: Labels) -> Int[Array, ""]:
     return (logits.argmax(1) == labels).sum()
 
 
-def evaluate(model: MLP, images: Inputs, labels: Labels) -> tuple[float, float]:
+def evaluate(model: nnx.Module, images: Inputs, labels: Labels) -> tuple[float, float]:
     """Score all images at once with dropout off, whatever mode the model is in.
 
     Args:
@@ -49,21 +46,15 @@ def evaluate(model: MLP, images: Inputs, labels: Labels) -> tuple[float, float]:
     return loss.item(), correct.item() / len(labels)
 
 
-def evaluate_weights(
-    weights: Mapping[str, np.ndarray], images: np.ndarray, labels: np.ndarray, device: str = "auto"
-) -> tuple[float, float]:
-    """Score weights named as in a weight file, on float32 images and int64 labels."""
-    dtype = dtype_of(weights)
-    with runtime(Config(device=device, dtype=dtype)):
-        model = MLP(*layer_sizes(weights))
-        model.set_weights(weights)
-        inputs = jnp.asarray(images.astype(dtype))
-        return evaluate(model, inputs, jnp.asarray(labels))
-
-
-def main() -> None:
+def main(args: Sequence[str] | None = None) -> None:
     """Read the command line, and print loss and accuracy."""
-    evaluate_main("jax", evaluate_weights)
+    with one_line_errors():
+        asked = read_evaluation("jax", args)
+        device = use(asked.device, asked.dtype)
+        model = MLP(*asked.sizes)
+        model.set_weights(asked.weights)
+        images, labels = (jnp.asarray(a, device=device) for a in (asked.images, asked.labels))
+        asked.show("jax", *evaluate(model, images, labels))
 
 
 if __name__ == "__main__":

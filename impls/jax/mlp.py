@@ -6,6 +6,7 @@ split into one for each dropout, and Flax stores a weight as its transpose, the 
 
 import functools
 from collections.abc import Callable, Mapping
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,9 @@ from jax import Array
 from jaxtyping import Bool, Float
 
 from impls.jax.dropout import Dropout
+from shared.config import Config
 from shared.randomness import initial_weights
+from shared.weights import check_weights
 
 Inputs = Float[Array, "batch inputs"]
 Logits = Float[Array, "batch outputs"]
@@ -43,10 +46,11 @@ class MLP(nnx.Module):
         Args:
             inputs, hidden_1, hidden_2, outputs: sizes of the layers.
             p1, p2: probabilities of dropping a unit of the first and second hidden layer.
-            noise: makes the two dropout layers, each from its rate. Or other noise (noise.py).
+            noise: makes the two dropout layers from their rates: `Dropout`, or `Noise` of noise.py.
             seed: seed of the initial weights, see shared/randomness.py.
             dtype: dtype of the weights, float32 or float64.
         """
+        self.sizes = (inputs, hidden_1, hidden_2, outputs)
         # DIFF initial weights: nnx.Linear always makes some. Zeros are quick, and replaced below.
         zeros = nnx.initializers.zeros
         linear = functools.partial(nnx.Linear, kernel_init=zeros, rngs=nnx.Rngs(0))
@@ -55,8 +59,13 @@ class MLP(nnx.Module):
         self.linear_3 = linear(hidden_2, outputs)
         self.dropout_1 = noise(p1)
         self.dropout_2 = noise(p2)
-        sizes = (inputs, hidden_1, hidden_2, outputs)
-        self.set_weights(initial_weights(*sizes, seed=seed, dtype=dtype))
+        self.set_weights(initial_weights(*self.sizes, seed=seed, dtype=dtype))
+
+    @classmethod
+    def from_config(cls, config: Config, inputs: int) -> Self:
+        """Make the network of a run. `inputs` is the number of pixels of an image."""
+        sizes = (inputs, config.hidden_1, config.hidden_2, 10)  # ten classes
+        return cls(*sizes, config.p1, config.p2, seed=config.seed, dtype=config.dtype)
 
     def __call__(self, x: Inputs, *, key: Array | None = None, keep: Masks | None = None) -> Logits:
         """Compute the logits, one row per example.
@@ -76,7 +85,8 @@ class MLP(nnx.Module):
         return self.linear_3(h2)
 
     def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Set the weights, and with them the dtype, from arrays named as in a weight file."""
+        """Set the weights, named and shaped as those of `get_weights`. Their dtype is kept."""
+        check_weights(weights, self.sizes)
         for name, array in weights.items():
             value = jnp.asarray(array)
             if value.dtype != array.dtype:  # DIFF float64: JAX would silently make it float32

@@ -18,19 +18,19 @@ from jaxtyping import Float
 from impls.jax.dropout import NO_SOURCE, Units, apply_keep, sample_keep
 from shared.checks import (
     Kind,
-    check_array,
+    check_dropout,
     check_factors,
     check_linear,
     check_noise,
-    check_shape,
     check_source,
+    check_training,
 )
 
 Factors = Float[Array, "*shape"]
 
 
 def sample_noise(
-    shape: tuple[int, ...], p: float, *, kind: Kind, masks: int = 1, key: Array
+    shape: tuple[int, ...], p: float, *, kind: Kind, masks: int = 1, key: Array | None
 ) -> Factors:
     """Draw factors with mean 1 and variance p / (1 - p), as float32.
 
@@ -44,9 +44,8 @@ def sample_noise(
     Raises:
         TypeError, ValueError: p is not in [0, 1), or kind or masks is not possible.
     """
-    check_noise(p, kind, masks)
-    check_shape(shape)
-    check_source(key, (Array,), NO_SOURCE)
+    p = check_noise(p, kind, masks)
+    key = check_source(key, Array, NO_SOURCE)
     v = p / (1 - p)
     if kind == "masks":
         q = masks * v / (1 + masks * v)
@@ -93,12 +92,10 @@ def noise(
         TypeError: x is not an array of JAX of these dtypes, or p is not a real number.
         ValueError: p is not in [0, 1), kind or masks is not possible, or there is no key.
     """
-    check_noise(p, kind, masks)
-    check_array(x, Array)
+    check_dropout(x, p, training, Array)
+    p = check_noise(p, kind, masks)
     if not training or p == 0:
         return x
-    if key is None:
-        raise ValueError(NO_SOURCE)
     r = sample_noise(x.shape, p, kind=kind, masks=masks, key=key)
     return x * r.astype(x.dtype)
 
@@ -107,14 +104,14 @@ class Noise(nnx.Module):
     """`noise` as a layer, in the place of `Dropout`. `.train()` switches it on, `.eval()` off."""
 
     def __init__(self, p: float = 0.5, *, kind: Kind = "gaussian", masks: int = 1) -> None:
-        check_noise(p, kind, masks)
-        self.p = float(p)
+        self.p = check_noise(p, kind, masks)
         self.kind = kind
         self.masks = masks
         self.deterministic = False  # DIFF mode: Flax's flag. .eval() sets it to True
 
     def __call__(self, x: Units, *, key: Array | None = None, keep: Factors | None = None) -> Units:
         """Apply `noise`. In training, use the factors `keep` if there are any."""
+        check_training(self.deterministic)
         if not self.deterministic and keep is not None:
             check_factors(x, keep, Array)
             return x * keep.astype(x.dtype)
@@ -144,11 +141,9 @@ def dropconnect(
     Returns:
         x @ weight.T + bias, where each product x_j w_ij has its own mask in each example.
     """
-    check_linear(x, weight, bias, p, Array)
+    p = check_linear(x, weight, bias, p, training, Array)
     if not training or p == 0:
         return x @ weight.T + bias
-    if key is None:
-        raise ValueError(NO_SOURCE)
     keep = sample_keep((len(x), *weight.shape), p, key=key)
     dropped = apply_keep(jnp.broadcast_to(weight, keep.shape), keep, p)
     return jnp.einsum("bi,boi->bo", x, dropped) + bias

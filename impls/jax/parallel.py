@@ -1,6 +1,7 @@
 """Several devices train one network, each on its part of every batch, in JAX and Flax.
 
-python -m impls.jax.train --processes 2
+python -m impls.jax.parallel --devices 2 --out runs/jax-2
+mpirun -n 2 python -m impls.jax.parallel --out runs/jax-2     # also srun, or by hand: see `join`
 
 This is data parallelism, explained in impls/torch/parallel.py. The difference: here we only say
 that the rows of a batch are divided among the devices. The compiler divides the computation, draws
@@ -9,46 +10,60 @@ process or to several.
 """
 
 import contextlib
+import dataclasses
 import os
 import pickle
-from collections.abc import Iterator
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 from jax import Array
 from jax.experimental.multihost_utils import process_allgather
 from jax.lax import with_sharding_constraint
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, PartitionSpec
 
+from impls.jax.device import use
 from impls.jax.mlp import MLP, Inputs, Logits, Masks
-from impls.jax.runtime import choose_device
+from impls.jax.train import train
 from shared.checks import InputError
 from shared.cli import one_line_errors
-from shared.config import ParallelConfig
-from shared.group import ALONE, JOIN_TIMEOUT, Group, deadline, joining
-from shared.launch import (
-    check_address,
-    check_free,
-    end_with_launcher,
-    free_address,
-    launch,
-    leave,
-    quiet,
-)
-from shared.memory import check_room
+from shared.config import RunConfig, check_range
+from shared.run import Run, one_line_if_lost
 
 # The first axis of an array is divided among the devices, which lie along the mesh axis "devices".
 ROWS = PartitionSpec("devices")
+
+
+@dataclasses.dataclass(frozen=True)
+class ParallelConfig(RunConfig):
+    """Train the multilayer perceptron with dropout on Fashion-MNIST, on several devices.
+
+    The defaults are the settings of the article.
+    """
+
+    devices: int = 1
+    """Devices of each process that share its part. On a CPU they are simulated."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, devices=64)
 
 
 class ParallelMLP(nnx.Module):
     """The network, for a batch that the devices share."""
 
     def __init__(self, model: MLP) -> None:
+        """Wrap a network. Training what is made changes its weights."""
         self.model = model
+        self.deterministic = False
 
     def __call__(self, x: Inputs, *, key: Array | None = None, keep: Masks | None = None) -> Logits:
         """Compute the logits, one row per example.
@@ -58,21 +73,14 @@ class ParallelMLP(nnx.Module):
             key: in training, the source of both masks.
             keep: in training, two masks for the whole batch to use instead of drawing them.
         """
+        if self.deterministic:
+            return self.model(x)
         # Each device gets ceil(rows / devices) rows, the last ones fewer or none.
         x = with_sharding_constraint(x, ROWS)
         # DIFF randomness: a number depends only on the key and its position in the mask, so each
         # device draws the rows of its own.
         logits = self.model(x, key=key, keep=keep)
         return with_sharding_constraint(logits, ROWS)
-
-
-def distribute(model: MLP) -> nnx.Module:
-    """Return the network to train: `model` itself, unless several devices share each batch.
-
-    Args:
-        model: the network. Training what is returned changes its weights.
-    """
-    return model if jax.sharding.get_abstract_mesh().empty else ParallelMLP(model)
 
 
 def gather(value: Any) -> list[Any]:
@@ -85,85 +93,70 @@ def gather(value: Any) -> list[Any]:
 
 
 @contextlib.contextmanager
-def join(config: ParallelConfig) -> Iterator[Group]:
-    """Join the other processes of the run, if there are any, as long as the context lasts.
+def join(run: Run) -> Iterator[None]:
+    """Join the other processes of the run, as long as the context lasts.
 
     Args:
-        config: settings, for the device.
-
-    Yields:
-        The group of processes.
+        run: its flags. Its `gather` and `writes` are set.
 
     Raises:
-        InputError: the others cannot be reached, or there is no device for this process.
+        InputError: the others cannot be reached, or there are fewer devices than asked for.
     """
-    # DIFF device: JAX has no torchrun, so this process starts the others. On several machines,
-    # start every process by hand with all flags and these two variables.
-    rank, address = os.environ.get("JAX_PROCESS_ID"), os.environ.get("JAX_COORDINATOR_ADDRESS", "")
-    if config.processes > 1 and rank is None:
-        raise SystemExit(_launch(config, address or free_address()))
-    if config.devices > 1:
-        jax.config.update("jax_num_cpu_devices", config.devices)
-    if config.processes == 1:
-        if rank is not None:
-            raise InputError("JAX_PROCESS_ID is set, so --processes must say how many there are")
-        with _mesh(config):
-            yield ALONE
+    # DIFF processes: mpirun or srun start them. By hand, set JAX_PROCESS_ID, JAX_NUM_PROCESSES and
+    # JAX_COORDINATOR_ADDRESS, the HOST:PORT at which process 0 is reached.
+    assert isinstance(run.config, ParallelConfig)
+    env = os.environ
+    processes = env.get("JAX_NUM_PROCESSES") or env.get("OMPI_COMM_WORLD_SIZE")
+    rank = env.get("JAX_PROCESS_ID") or env.get("OMPI_COMM_WORLD_RANK")
+    if run.config.devices > 1:
+        jax.config.update("jax_num_cpu_devices", run.config.devices)
+    if (processes or env.get("SLURM_STEP_NUM_TASKS") or "1") == "1":
+        with _mesh(run.config):
+            yield
         return
-    end_with_launcher()
     jax.config.update("jax_enable_preemption_service", False)  # it would catch SIGTERM
-    with joining():
-        (check_free if rank == "0" else check_address)(address)
-        with deadline(address):
-            jax.distributed.initialize(
-                address,
-                config.processes,
-                int(os.environ["JAX_PROCESS_ID"]),
-                initialization_timeout=2 * JOIN_TIMEOUT,
-                shutdown_timeout_seconds=JOIN_TIMEOUT,
-            )
+    give_up = threading.Timer(60, _give_up)  # left to itself, JAX aborts with pages of C++
+    give_up.daemon = True
+    give_up.start()
     try:
-        with one_line_errors(), _mesh(config):
-            with joining(), quiet():  # gloo prints that it connects all processes, then all devices
-                gather(None)
-                rows = NamedSharding(jax.sharding.get_mesh(), ROWS)
-                jnp.zeros(rows.num_devices, device=rows).sum().block_until_ready()
-            yield Group(jax.process_index(), jax.process_count(), gather)
+        jax.distributed.initialize(
+            num_processes=int(processes) if processes else None,
+            process_id=int(rank) if rank else None,
+        )
+    except Exception as error:  # an IndexError for an address without a port, for example
+        raise InputError(
+            f"cannot join the other processes: {error}. If nothing says where process 0 is, set "
+            "JAX_COORDINATOR_ADDRESS=HOST:PORT"
+        ) from None
+    finally:
+        give_up.cancel()
+    run.gather, run.writes = gather, jax.process_index() == 0
+    try:
+        with one_line_if_lost(), _mesh(run.config):
+            yield
     except BaseException as error:
         # At once: JAX would first wait for the others, who may be waiting for us. But process 0
         # leaves last, because JAX aborts the processes that lose it.
-        leave(error, after=1 if rank == "0" else 0)
+        if not isinstance(error, SystemExit):
+            traceback.print_exception(error)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        time.sleep(float(run.writes))
+        os._exit(error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1)
     jax.distributed.shutdown()
 
 
-def _launch(config: ParallelConfig, address: str) -> int:
-    """Start all processes on this machine, wait for them, and return the exit status."""
-    check_address(address)
-    check_room(config.processes * 2**29, f"{config.processes} processes")
-    devices = np.arange(config.processes * config.devices).reshape(config.processes, -1)
-    return launch(
-        [
-            {
-                "JAX_PROCESS_ID": str(rank),
-                "JAX_COORDINATOR_ADDRESS": address,
-                "JAX_COORDINATOR_BIND_ADDRESS": address,
-                "JAX_LOCAL_DEVICE_IDS": ",".join(map(str, ours)),
-                "TF_CPP_MIN_LOG_LEVEL": "3",  # do not log that a process is lost
-            }
-            for rank, ours in enumerate(devices)
-        ]
-    )
+def _give_up() -> None:
+    print("error: the other processes did not join within 60 seconds", file=sys.stderr, flush=True)
+    os._exit(2)
 
 
 @contextlib.contextmanager
 def _mesh(config: ParallelConfig) -> Iterator[None]:
-    """Divide the axis of `ROWS` among the devices of all processes, if there are several."""
-    platform = choose_device(config.device).platform
-    if config.processes * config.devices == 1:
-        yield
-        return
-    chosen = []
-    for process in range(config.processes):
+    """Divide the axis of `ROWS` among the devices of all processes."""
+    platform = use(config.device).platform
+    chosen: list[jax.Device] = []
+    for process in range(jax.process_count()):
         devices = [one for one in jax.devices(platform) if one.process_index == process]
         if len(devices) < config.devices:
             raise InputError(
@@ -174,3 +167,22 @@ def _mesh(config: ParallelConfig) -> Iterator[None]:
     mesh = jax.make_mesh((len(chosen),), tuple(ROWS), axis_types=types, devices=chosen)
     with jax.set_mesh(mesh):
         yield
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Train as `impls.jax.train` does, together with the other devices."""
+    run = Run("jax", args, "parallel", ParallelConfig)
+    with one_line_errors(), join(run), run:
+        config = run.config
+        device = use(config.device, config.dtype, config.precision)
+        data = tuple(jnp.asarray(array) for array in run.arrays)
+        model = MLP.from_config(config, inputs=data[0].shape[1])
+        first_epoch = run.restore(model, device)
+        network = ParallelMLP(model)
+        optimizer = nnx.Optimizer(network, optax.sgd(config.lr), wrt=nnx.Param)
+        for record in train(network, optimizer, data, config, first_epoch):
+            run.save(record, model)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,10 +1,14 @@
 """Train the network on Fashion-MNIST, in JAX and Flax.
 
+python -m impls.jax.train                       # the article's settings, into runs/jax
+python -m impls.jax.train --p1 0 --p2 0 --out runs/no-dropout
+python -m impls.jax.train --resume              # go on with a run that was stopped
 python -m impls.jax.train --help
 """
 
 import math
 import time
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,27 +18,16 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float, Int
 
+from impls.jax.device import use
 from impls.jax.evaluate import Labels, count_correct, cross_entropy, evaluate
 from impls.jax.mlp import MLP, Inputs, Masks
-from impls.jax.parallel import distribute, join
-from impls.jax.runtime import compiled_code_on_disk, describe, runtime
-from shared.cli import train_main
-from shared.config import Config, ParallelConfig
-from shared.data import Data, load, to_arrays
+from shared.config import Config
 from shared.randomness import epoch_order
-from shared.records import EpochRecord, OnEpoch, TrainResult, check_finite, epoch_record
+from shared.records import EpochRecord, epoch_record
+from shared.run import Run
 
+Data = tuple[Array, ...]  # images and labels for training, then those for the test
 Results = tuple[Float[Array, "*steps"], Int[Array, "*steps"]]
-
-# DIFF learning rate: `optax.sgd(lr)` would be compiled for each lr. Here lr is a part of the state.
-SGD = optax.inject_hyperparams(optax.sgd)(learning_rate=0.0)
-
-
-def make_optimizer(model: nnx.Module, lr: float) -> nnx.Optimizer:
-    """Return stochastic gradient descent, without momentum or weight decay."""
-    optimizer = nnx.Optimizer(model, SGD, wrt=nnx.Param)
-    optimizer.opt_state.hyperparams["learning_rate"][...] = lr
-    return optimizer
 
 
 def train_step(
@@ -64,38 +57,43 @@ def train_step(
         logits = model(images, key=key, keep=keep)
         return cross_entropy(logits, labels), logits
 
+    # has_aux: the logits are returned, too, and not differentiated.
     (loss, logits), gradients = nnx.value_and_grad(loss_and_logits, has_aux=True)(model)
     optimizer.update(model, gradients)
     return loss, count_correct(logits, labels)
 
 
-@nnx.jit(static_argnames="batch_size")  # DIFF loop: compiled for each new shape or p
 def train_epoch(
-    model: nnx.Module,
-    optimizer: nnx.Optimizer,
-    images: Inputs,
-    labels: Labels,
-    order: Int[Array, " examples"],
-    key: Array,  # DIFF randomness: a key made from the seed
-    first_step: int,
-    batch_size: int,
+    model: nnx.Module, optimizer: nnx.Optimizer, data: Data, config: Config, epoch: int
 ) -> Results:
-    """Visit every example once, in the order given, the short last batch included.
+    """Visit every training example once, in an order drawn anew, the short last batch included.
 
     Args:
         model, optimizer: changed in place.
-        images, labels: all of them, on the device.
-        order: which examples come first, second, ...
-        key: key of the run.
-        first_step: how many steps the run took before this epoch.
-        batch_size: examples in a step.
+        data: images and labels, on the device.
+        config: for the seed and the size of a batch.
+        epoch: counted from 1. It and the seed determine the order and the masks.
 
     Returns:
         Mean loss and number of correct examples of each step.
     """
+    images, labels, *_ = data
+    order = jnp.asarray(epoch_order(len(images), seed=config.seed, epoch=epoch))
+    # Steps are counted over the run: each has masks of its own.
+    first_step = (epoch - 1) * math.ceil(len(order) / config.batch_size)
+    key = jax.random.key(config.seed)
+    return _scan(model, optimizer, images, labels, order, key, first_step, config.batch_size)
+
+
+# DIFF loop: compiled once, and again for another shape or p. All arrays are arguments: others would
+# be compiled in as constants. A process that trains hundreds of different networks has to call
+# jax.clear_caches() now and then: JAX keeps all that it compiled.
+@nnx.jit(static_argnames="batch_size")
+def _scan(model, optimizer, images, labels, order, key, first_step, batch_size):
+    """Take all steps of an epoch, as `train_epoch`."""
     graph, state = nnx.split((model, optimizer))  # DIFF state: scan passes it from step to step
 
-    def one_step(state: nnx.State, step_and_batch: tuple[Array, Array]):
+    def one_step(state, step_and_batch):
         step, batch = step_and_batch
         model, optimizer = nnx.merge(graph, state)
         step_key = jax.random.fold_in(key, step)  # DIFF randomness: a key for each step
@@ -110,67 +108,51 @@ def train_epoch(
     if rest := len(order) % batch_size:
         state, (loss, count) = one_step(state, (first_step + jnp.uint32(full), order[-rest:]))
         losses, correct = jnp.append(losses, loss), jnp.append(correct, count)
-    nnx.update((model, optimizer), state)
+    nnx.update((model, optimizer), state)  # in place, as in PyTorch
     return losses, correct
 
 
 def train(
+    model: nnx.Module,
+    optimizer: nnx.Optimizer,
+    data: Data,
     config: Config,
-    data: Data | None = None,
-    on_epoch: OnEpoch | None = None,
-    start: TrainResult | None = None,
-) -> TrainResult:
-    """Train a network, printing nothing and writing nothing.
+    first_epoch: int = 1,
+) -> Iterator[EpochRecord]:
+    """Train until the last epoch, and yield a record of each. Stop early by leaving the loop.
 
     Args:
-        config: every setting. `config.out` is not used.
-        data: what `load(config.data)` returned, for callers who train more than once.
-        on_epoch: called with the record of each epoch and a function that returns the weights.
-            Training ends early if it returns True.
-        start: where a run of the same settings stood at the end of an epoch, to go on from there.
-
-    Returns:
-        The records and the final weights.
+        model, optimizer: changed in place. Between two epochs, the caller may change them, too: for
+            example `model.dropout_1.p`. The model is in training mode, as every new one is.
+        data: images and labels, on the device.
+        config: for the seed, the size of a batch and the number of epochs.
+        first_epoch: 1, unless the weights are those of a run that was stopped.
 
     Raises:
         DivergedError: a loss is infinite or not a number.
     """
-    data = data or load(config.data, resize=config.resize)
-    with runtime(config):  # DIFF device: JAX's default inside this block
-        images, labels, test_images, test_labels = map(jnp.asarray, to_arrays(data, config.dtype))
-        n, inputs = images.shape
-        sizes = (inputs, config.hidden_1, config.hidden_2, 10)
-        model = MLP(*sizes, config.p1, config.p2, seed=config.seed, dtype=config.dtype)
-        network = distribute(model)  # the model itself, or one whose batches are shared
-        optimizer = make_optimizer(network, config.lr)
-        key = jax.random.key(config.seed)
-        history: list[EpochRecord] = []
-        if start:
-            model.set_weights(start.weights)
-            history = list(start.history)
-        steps = len(history) * math.ceil(n / config.batch_size)
-        for epoch in range(len(history) + 1, config.epochs + 1):
-            started = time.perf_counter()
-            order = jnp.asarray(epoch_order(n, seed=config.seed, epoch=epoch))
-            results = train_epoch(
-                network, optimizer, images, labels, order, key, steps, config.batch_size
-            )
-            losses, correct = (np.asarray(result) for result in results)  # waits for the device
-            seconds = time.perf_counter() - started
-            check_finite(losses, epoch, steps)
-            scores = evaluate(model, test_images, test_labels)
-            record = epoch_record(epoch, losses, correct, scores, n, config.batch_size, seconds)
-            history.append(record)
-            steps += len(losses)
-            if on_epoch and on_epoch(record, model.get_weights):
-                break
-        return TrainResult(history, model.get_weights())
+    images, _, test_images, test_labels = data
+    for epoch in range(first_epoch, config.epochs + 1):
+        started = time.perf_counter()
+        results = train_epoch(model, optimizer, data, config, epoch)
+        losses, correct = (np.asarray(result) for result in results)  # waits for the device
+        seconds = time.perf_counter() - started
+        scores = evaluate(model, test_images, test_labels)
+        n = len(images)
+        yield epoch_record(epoch, losses, correct, scores, n, config.batch_size, seconds)
 
 
-def main() -> None:
+def main(args: Sequence[str] | None = None) -> None:
     """Read the command line, train, print a line per epoch, write the log and the weights."""
-    with compiled_code_on_disk():  # DIFF loop: compiled code is kept, it took seconds
-        train_main("jax", train, describe, join, ParallelConfig)
+    with Run("jax", args) as run:
+        config = run.config
+        device = use(config.device, config.dtype, config.precision)
+        data = tuple(jnp.asarray(array, device=device) for array in run.arrays)
+        model = MLP.from_config(config, inputs=data[0].shape[1])
+        optimizer = nnx.Optimizer(model, optax.sgd(config.lr), wrt=nnx.Param)
+        first_epoch = run.restore(model, device)
+        for record in train(model, optimizer, data, config, first_epoch):
+            run.save(record, model)
 
 
 if __name__ == "__main__":

@@ -12,14 +12,14 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from impls.numpy import prng
-from shared.checks import check_array, check_keep, check_probability, check_shape
+from shared.checks import check_dropout, check_keep, check_probability, check_source
 
 Units = Float[ndarray, "*shape"]
 Mask = Bool[ndarray, "*shape"]
 NO_SOURCE = "pass rng=, made once before the loop: dropout in training needs randomness"
 
 
-def sample_keep(shape: tuple[int, ...], p: float, *, rng: prng.Source) -> Mask:
+def sample_keep(shape: tuple[int, ...], p: float, *, rng: prng.Source | None) -> Mask:
     """Draw a mask: True, with probability 1 - p, where a unit is kept.
 
     Args:
@@ -28,20 +28,14 @@ def sample_keep(shape: tuple[int, ...], p: float, *, rng: prng.Source) -> Mask:
         rng: the source of randomness: a NumPy generator, or a key or a generator of prng.py.
 
     Raises:
-        TypeError, ValueError: the shape, p or the rng cannot be used, or there is none.
+        TypeError, ValueError: p or the rng cannot be used, or there is no rng.
     """
-    check_probability(p)
-    check_shape(shape)
-    return _draw_keep(shape, p, rng)
-
-
-def _draw_keep(shape: tuple[int, ...], p: float, rng: prng.Source | None) -> Mask:
-    if rng is None:
-        raise ValueError(NO_SOURCE)
-    # float32 for every x: bfloat16 has too few values between 0 and 1 to give the rate p exactly.
+    p = check_probability(p)
+    rng = check_source(rng, prng.SOURCES, NO_SOURCE)
+    # float32 for every x: bfloat16 has too few values between 0 and 1 to give the rate p.
     # DIFF randomness: NumPy's own generator, or a replay of PyTorch's generator or of JAX's keys.
     u = prng.random(rng, shape)
-    return u >= float(p)  # not u > p: u can be 0, and at p = 0 every unit is kept
+    return np.asarray(u >= p)  # not u > p: u can be 0, and at p = 0 every unit is kept
 
 
 def apply_keep(x: Units, keep: Mask, p: float) -> Units:
@@ -49,18 +43,20 @@ def apply_keep(x: Units, keep: Mask, p: float) -> Units:
 
     Args:
         x: activations.
-        keep: the mask, of the shape of x. At p = 1 it has to be all False.
-        p: the probability with which units were dropped, in [0, 1].
+        keep: the mask, of the shape of x.
+        p: the probability with which units were dropped, in [0, 1]. At 1, everything becomes 0.
 
     Raises:
         TypeError, ValueError: x or the mask is no array that can be used, p is not a probability,
             the mask has another shape than x, or float16 cannot hold 1 / (1 - p).
     """
-    check_keep(x, keep, p)
-    keep_rate = x.dtype.type(1 - float(p))  # DIFF bfloat16: NumPy would return float32 otherwise
+    p = check_keep(x, keep, p, ndarray)
+    divisor = 1 - p
+    if p == 1:  # nothing is kept, and x / 0 must not be computed
+        keep, divisor = np.zeros_like(keep), 1.0
     # Select, do not multiply by the mask: 0 * inf is NaN.
-    # DIFF select: where= divides only what is kept, so there is no x / 0 at p = 1.
-    return np.divide(x, keep_rate, out=np.zeros_like(x), where=keep)
+    # DIFF dtype: NumPy makes bfloat16 / float a float32, so the dtype of x is set again.
+    return np.where(keep, x / divisor, 0).astype(x.dtype, copy=False)
 
 
 def dropout(x: Units, p: float, *, training: bool, rng: prng.Source | None = None) -> Units:
@@ -76,18 +72,17 @@ def dropout(x: Units, p: float, *, training: bool, rng: prng.Source | None = Non
         An array of the shape and dtype of x.
 
     Raises:
-        TypeError: x is not an ordinary NumPy array of these dtypes, or p is not a real number.
+        TypeError: x is not an ordinary NumPy array of these dtypes, p is not a real number, or
+            `training` is not a bool.
         ValueError: p is NaN or outside [0, 1], float16 cannot hold 1 / (1 - p) (for p between
             0.99998 and 1), or there is no rng where one is needed.
     """
-    check_probability(p)
-    check_array(x, ndarray)
+    p = check_dropout(x, p, training, ndarray)
     if not training or p == 0:
         return x
-    if p == 1:
+    if p == 1:  # nothing to draw
         return apply_keep(x, np.zeros_like(x, dtype=np.bool), p)
-    keep = _draw_keep(x.shape, p, rng)
-    return apply_keep(x, keep, p)
+    return apply_keep(x, sample_keep(x.shape, p, rng=rng), p)
 
 
 def main() -> None:

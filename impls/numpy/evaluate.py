@@ -3,7 +3,7 @@
 python -m impls.numpy.evaluate --weights runs/torch/weights.safetensors
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int
@@ -11,8 +11,7 @@ from numpy import ndarray
 
 from impls.numpy.mlp import MLP, Inputs, Logits
 from shared.checks import InputError
-from shared.cli import evaluate_main
-from shared.weights import dtype_of, layer_sizes
+from shared.cli import one_line_errors, read_evaluation
 
 Labels = Int[ndarray, " batch"]
 
@@ -46,23 +45,16 @@ def evaluate(model: MLP, images: Inputs, labels: Labels) -> tuple[float, float]:
     return loss.item(), correct.item() / len(labels)
 
 
-def evaluate_weights(
-    weights: Mapping[str, np.ndarray], images: np.ndarray, labels: np.ndarray, device: str = "auto"
-) -> tuple[float, float]:
-    """Score weights named as in a weight file, on float32 images and int64 labels."""
-    if device not in ("auto", "cpu"):
-        raise InputError(f"no device {device!r}: NumPy computes on the cpu only")
-    dtype = dtype_of(weights)
-    model = MLP(*layer_sizes(weights))
-    model.set_weights(weights)
-    inputs = images.astype(dtype)
-    with np.errstate(over="ignore", invalid="ignore"):  # such weights give a loss of inf or NaN
-        return evaluate(model, inputs, labels)
-
-
-def main() -> None:
+def main(args: Sequence[str] | None = None) -> None:
     """Read the command line, and print loss and accuracy."""
-    evaluate_main("numpy", evaluate_weights)
+    with one_line_errors():
+        asked = read_evaluation("numpy", args)
+        if asked.device not in ("auto", "cpu"):
+            raise InputError(f"no device {asked.device!r}: NumPy computes on the cpu only")
+        model = MLP(*asked.sizes)
+        model.set_weights(asked.weights)
+        with np.errstate(over="ignore", invalid="ignore"):  # such weights give inf or NaN
+            asked.show("numpy", *evaluate(model, asked.images, asked.labels))
 
 
 if __name__ == "__main__":

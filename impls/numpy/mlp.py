@@ -5,6 +5,7 @@ written out, `training` is an argument of the call, and there is no gradient.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Self
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -12,8 +13,10 @@ from numpy import ndarray
 
 from impls.numpy import prng
 from impls.numpy.dropout import apply_keep, dropout
-from shared.checks import check_probability
+from shared.checks import check_probability, check_training
+from shared.config import Config
 from shared.randomness import initial_weights
+from shared.weights import check_weights
 
 Inputs = Float[ndarray, "batch inputs"]
 Logits = Float[ndarray, "batch outputs"]
@@ -45,12 +48,16 @@ class MLP:
             seed: seed of the initial weights, see shared/randomness.py.
             dtype: dtype of the weights, float32 or float64.
         """
-        check_probability(p1)
-        check_probability(p2)
-        self.p1, self.p2 = float(p1), float(p2)
+        self.sizes = (inputs, hidden_1, hidden_2, outputs)
+        self.p1, self.p2 = check_probability(p1), check_probability(p2)
         self.noise = noise
-        sizes = (inputs, hidden_1, hidden_2, outputs)
-        self.set_weights(initial_weights(*sizes, seed=seed, dtype=dtype))
+        self.set_weights(initial_weights(*self.sizes, seed=seed, dtype=dtype))
+
+    @classmethod
+    def from_config(cls, config: Config, inputs: int) -> Self:
+        """Make the network of a run. `inputs` is the number of pixels of an image."""
+        sizes = (inputs, config.hidden_1, config.hidden_2, 10)  # ten classes
+        return cls(*sizes, config.p1, config.p2, seed=config.seed, dtype=config.dtype)
 
     def __call__(
         self,
@@ -78,7 +85,8 @@ class MLP:
         return self._linear(3, h2)
 
     def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Set the weights, and with them the dtype, from arrays named as in a weight file."""
+        """Set the weights, named and shaped as those of `get_weights`. Their dtype is kept."""
+        check_weights(weights, self.sizes)
         self._weights = {name: array.copy() for name, array in weights.items()}
 
     def get_weights(self) -> dict[str, np.ndarray]:
@@ -88,6 +96,7 @@ class MLP:
     def _drop(
         self, x: ndarray, p: float, training: bool, rng: prng.Source | None, keep: ndarray | None
     ) -> ndarray:
+        check_training(training)
         if training and keep is not None:
             return apply_keep(x, keep, p)
         return self.noise(x, p, training=training, rng=rng)

@@ -14,13 +14,19 @@ from numpy import ndarray
 
 from impls.numpy import prng
 from impls.numpy.dropout import NO_SOURCE, Units, apply_keep, sample_keep
-from shared.checks import Kind, check_array, check_linear, check_noise, check_shape
+from shared.checks import (
+    Kind,
+    check_dropout,
+    check_linear,
+    check_noise,
+    check_source,
+)
 
 Factors = Float[ndarray, "*shape"]
 
 
 def sample_noise(
-    shape: tuple[int, ...], p: float, *, kind: Kind, masks: int = 1, rng: prng.Source
+    shape: tuple[int, ...], p: float, *, kind: Kind, masks: int = 1, rng: prng.Source | None
 ) -> Factors:
     """Draw factors with mean 1 and variance p / (1 - p), as float32.
 
@@ -34,8 +40,8 @@ def sample_noise(
     Raises:
         TypeError, ValueError: p is not in [0, 1), or kind or masks is not possible.
     """
-    check_noise(p, kind, masks)
-    check_shape(shape)
+    p = check_noise(p, kind, masks)
+    rng = check_source(rng, prng.SOURCES, NO_SOURCE)
     v = p / (1 - p)
     if kind == "masks":
         q = masks * v / (1 + masks * v)
@@ -77,12 +83,10 @@ def noise(
         TypeError: x is not an ordinary NumPy array of these dtypes, or p is not a real number.
         ValueError: p is not in [0, 1), kind or masks is not possible, or there is no rng.
     """
-    check_noise(p, kind, masks)
-    check_array(x, ndarray)
+    check_dropout(x, p, training, ndarray)
+    p = check_noise(p, kind, masks)
     if not training or p == 0:
         return x
-    if rng is None:
-        raise ValueError(NO_SOURCE)
     r = sample_noise(x.shape, p, kind=kind, masks=masks, rng=rng)
     return (x * r.astype(x.dtype)).astype(x.dtype, copy=False)  # in the byte order of x
 
@@ -108,11 +112,9 @@ def dropconnect(
     Returns:
         x @ weight.T + bias, where each product x_j w_ij has its own mask in each example.
     """
-    check_linear(x, weight, bias, p, ndarray)
+    p = check_linear(x, weight, bias, p, training, ndarray)
     if not training or p == 0:
         return x @ weight.T + bias
-    if rng is None:
-        raise ValueError(NO_SOURCE)
     keep = sample_keep((len(x), *weight.shape), p, rng=rng)
     dropped = apply_keep(np.broadcast_to(weight, keep.shape), keep, p)
     return np.einsum("bi,boi->bo", x, dropped) + bias

@@ -3,19 +3,16 @@
 python -m impls.torch.evaluate --weights runs/torch/weights.safetensors
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
+from impls.torch.device import use
 from impls.torch.mlp import MLP, Inputs, Logits
-from impls.torch.runtime import runtime
-from shared.cli import evaluate_main
-from shared.config import Config
-from shared.weights import dtype_of, layer_sizes
+from shared.cli import one_line_errors, read_evaluation
 
 Labels = Int[Tensor, " batch"]
 
@@ -30,7 +27,7 @@ def count_correct(logits: Logits, labels: Labels) -> Int[Tensor, ""]:
     return (logits.argmax(1) == labels).sum()
 
 
-def evaluate(model: MLP, images: Inputs, labels: Labels) -> tuple[float, float]:
+def evaluate(model: nn.Module, images: Inputs, labels: Labels) -> tuple[float, float]:
     """Score all images at once with dropout off, whatever mode the model is in.
 
     Args:
@@ -51,22 +48,16 @@ def evaluate(model: MLP, images: Inputs, labels: Labels) -> tuple[float, float]:
     return loss.item(), correct.item() / len(labels)
 
 
-def evaluate_weights(
-    weights: Mapping[str, np.ndarray], images: np.ndarray, labels: np.ndarray, device: str = "auto"
-) -> tuple[float, float]:
-    """Score weights named as in a weight file, on float32 images and int64 labels."""
-    dtype = dtype_of(weights)
-    with runtime(Config(device=device, dtype=dtype)) as chosen:
-        model = MLP(*layer_sizes(weights))
-        model.set_weights(weights)
-        model.to(chosen)
-        inputs = torch.tensor(images.astype(dtype), device=chosen)
-        return evaluate(model, inputs, torch.tensor(labels, device=chosen))
-
-
-def main() -> None:
+def main(args: Sequence[str] | None = None) -> None:
     """Read the command line, and print loss and accuracy."""
-    evaluate_main("torch", evaluate_weights)
+    with one_line_errors():
+        asked = read_evaluation("torch", args)
+        device = use(asked.device, asked.dtype)
+        model = MLP(*asked.sizes)
+        model.set_weights(asked.weights)
+        model.to(device)
+        images, labels = (torch.asarray(a, device=device) for a in (asked.images, asked.labels))
+        asked.show("torch", *evaluate(model, images, labels))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Each hidden layer is a linear map, ReLU, and dropout, with less dropout near the
 
 import functools
 from collections.abc import Callable, Mapping
+from typing import Self
 
 import numpy as np
 import torch
@@ -15,7 +16,9 @@ from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
 
 from impls.torch.dropout import Dropout
+from shared.config import Config
 from shared.randomness import initial_weights
+from shared.weights import check_weights
 
 Inputs = Float[Tensor, "batch inputs"]
 Logits = Float[Tensor, "batch outputs"]
@@ -43,20 +46,27 @@ class MLP(nn.Module):
         Args:
             inputs, hidden_1, hidden_2, outputs: sizes of the layers.
             p1, p2: probabilities of dropping a unit of the first and second hidden layer.
-            noise: makes the two dropout layers, each from its rate. Or other noise (noise.py).
+            noise: makes the two dropout layers from their rates: `Dropout`, or `Noise` of noise.py.
             seed: seed of the initial weights, see shared/randomness.py.
             dtype: dtype of the weights, float32 or float64.
         """
         super().__init__()
-        # DIFF initial weights: skip_init draws none, so the global generator is left alone.
+        self.sizes = (inputs, hidden_1, hidden_2, outputs)
+        # DIFF initial weights: skip_init leaves them unset, so that nothing is drawn from PyTorch's
+        # global generator. They are set below.
         linear = functools.partial(nn.utils.skip_init, nn.Linear)
         self.linear_1 = linear(inputs, hidden_1)
         self.linear_2 = linear(hidden_1, hidden_2)
         self.linear_3 = linear(hidden_2, outputs)
         self.dropout_1 = noise(p1)
         self.dropout_2 = noise(p2)
-        sizes = (inputs, hidden_1, hidden_2, outputs)
-        self.set_weights(initial_weights(*sizes, seed=seed, dtype=dtype))
+        self.set_weights(initial_weights(*self.sizes, seed=seed, dtype=dtype))
+
+    @classmethod
+    def from_config(cls, config: Config, inputs: int) -> Self:
+        """Make the network of a run. `inputs` is the number of pixels of an image."""
+        sizes = (inputs, config.hidden_1, config.hidden_2, 10)  # ten classes
+        return cls(*sizes, config.p1, config.p2, seed=config.seed, dtype=config.dtype)
 
     def forward(
         self, x: Inputs, *, generator: Generator | None = None, keep: Masks | None = None
@@ -77,7 +87,8 @@ class MLP(nn.Module):
         return self.linear_3(h2)
 
     def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Set the weights, and with them the dtype, from arrays named as in a weight file."""
+        """Set the weights, named and shaped as those of `get_weights`. Their dtype is kept."""
+        check_weights(weights, self.sizes)
         tensors = {name: torch.tensor(array) for name, array in weights.items()}
         self.to(tensors["linear_1.weight"].dtype)
         self.load_state_dict(tensors)

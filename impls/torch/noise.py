@@ -26,19 +26,19 @@ from torch import Generator, Tensor, nn
 from impls.torch.dropout import NO_SOURCE, Units, apply_keep, sample_keep
 from shared.checks import (
     Kind,
-    check_array,
+    check_dropout,
     check_factors,
     check_linear,
     check_noise,
-    check_shape,
     check_source,
+    check_training,
 )
 
 Factors = Float[Tensor, "*shape"]
 
 
 def sample_noise(
-    shape: tuple[int, ...], p: float, *, kind: Kind, masks: int = 1, generator: Generator
+    shape: tuple[int, ...], p: float, *, kind: Kind, masks: int = 1, generator: Generator | None
 ) -> Factors:
     """Draw factors with mean 1 and variance p / (1 - p), as float32.
 
@@ -52,9 +52,8 @@ def sample_noise(
     Raises:
         TypeError, ValueError: p is not in [0, 1), or kind or masks is not possible.
     """
-    check_noise(p, kind, masks)
-    check_shape(shape)
-    check_source(generator, (Generator,), NO_SOURCE)
+    p = check_noise(p, kind, masks)
+    generator = check_source(generator, Generator, NO_SOURCE)
     v = p / (1 - p)
     if kind == "masks":
         q = masks * v / (1 + masks * v)
@@ -101,12 +100,10 @@ def noise(
         TypeError: x is not a dense tensor of these dtypes, or p is not a real number.
         ValueError: p is not in [0, 1), kind or masks is not possible, or there is no generator.
     """
-    check_noise(p, kind, masks)
-    check_array(x, Tensor)
+    check_dropout(x, p, training, Tensor)
+    p = check_noise(p, kind, masks)
     if not training or p == 0:
         return x
-    if generator is None:
-        raise ValueError(NO_SOURCE)
     r = sample_noise(x.shape, p, kind=kind, masks=masks, generator=generator)
     return x * r.to(x.dtype)
 
@@ -116,8 +113,7 @@ class Noise(nn.Module):
 
     def __init__(self, p: float = 0.5, *, kind: Kind = "gaussian", masks: int = 1) -> None:
         super().__init__()
-        check_noise(p, kind, masks)
-        self.p = float(p)
+        self.p = check_noise(p, kind, masks)
         self.kind = kind
         self.masks = masks
 
@@ -125,6 +121,7 @@ class Noise(nn.Module):
         self, x: Units, *, generator: Generator | None = None, keep: Factors | None = None
     ) -> Units:
         """Apply `noise`. In training, use the factors `keep` if there are any."""
+        check_training(self.training)
         if self.training and keep is not None:
             check_factors(x, keep, Tensor)
             return x * keep.to(x.dtype)
@@ -154,11 +151,9 @@ def dropconnect(
     Returns:
         x @ weight.T + bias, where each product x_j w_ij has its own mask in each example.
     """
-    check_linear(x, weight, bias, p, Tensor)
+    p = check_linear(x, weight, bias, p, training, Tensor)
     if not training or p == 0:
         return F.linear(x, weight, bias)
-    if generator is None:
-        raise ValueError(NO_SOURCE)
     keep = sample_keep((len(x), *weight.shape), p, generator=generator)
     dropped = apply_keep(weight.expand(keep.shape), keep, p)
     return torch.einsum("bi,boi->bo", x, dropped) + bias

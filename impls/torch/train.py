@@ -1,31 +1,29 @@
 """Train the network on Fashion-MNIST, in PyTorch.
 
+python -m impls.torch.train                       # the article's settings, into runs/torch
+python -m impls.torch.train --p1 0 --p2 0 --out runs/no-dropout
+python -m impls.torch.train --resume              # go on with a run that was stopped
 python -m impls.torch.train --help
 """
 
 import math
 import time
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
+from impls.torch.device import use
 from impls.torch.evaluate import Labels, count_correct, cross_entropy, evaluate
 from impls.torch.mlp import MLP, Inputs, Masks
-from impls.torch.parallel import distribute, join
-from impls.torch.runtime import describe, runtime
-from shared.cli import train_main
 from shared.config import Config
-from shared.data import Data, load, to_arrays
 from shared.randomness import epoch_order, step_seed
-from shared.records import EpochRecord, OnEpoch, TrainResult, check_finite, epoch_record
+from shared.records import EpochRecord, epoch_record
+from shared.run import Run
 
+Data = tuple[Tensor, ...]  # images and labels for training, then those for the test
 Results = tuple[Float[Tensor, "*steps"], Int[Tensor, "*steps"]]
-
-
-def make_optimizer(model: nn.Module, lr: float) -> torch.optim.SGD:
-    """Return stochastic gradient descent, without momentum or weight decay."""
-    return torch.optim.SGD(model.parameters(), lr=lr)
 
 
 def train_step(
@@ -60,100 +58,78 @@ def train_step(
 
 
 def train_epoch(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    images: Inputs,
-    labels: Labels,
-    order: Int[Tensor, " examples"],
-    seed: int,
-    first_step: int,
-    batch_size: int,
+    model: nn.Module, optimizer: torch.optim.Optimizer, data: Data, config: Config, epoch: int
 ) -> Results:
-    """Visit every example once, in the order given, the short last batch included.
+    """Visit every training example once, in an order drawn anew, the short last batch included.
 
     Args:
         model, optimizer: changed in place.
-        images, labels: all of them, on the device.
-        order: which examples come first, second, ...
-        seed: seed of the run.
-        first_step: how many steps the run took before this epoch.
-        batch_size: examples in a step.
+        data: images and labels, on the device.
+        config: for the seed and the size of a batch.
+        epoch: counted from 1. It and the seed determine the order and the masks.
 
     Returns:
         Mean loss and number of correct examples of each step.
     """
+    images, labels, *_ = data
+    order = torch.asarray(epoch_order(len(images), seed=config.seed, epoch=epoch))
+    # Steps are counted over the run: each has masks of its own.
+    first_step = (epoch - 1) * math.ceil(len(order) / config.batch_size)
     generator = Generator(images.device)
     results = []
     # DIFF loop: a Python loop, one step after another.
-    for step, batch in enumerate(order.split(batch_size), first_step):
-        generator.manual_seed(step_seed(seed, step))  # DIFF randomness: a new state for each step
-        # index_select: images[batch] gives the same, but takes longer.
-        batch_images, batch_labels = images.index_select(0, batch), labels.index_select(0, batch)
-        results.append(
-            train_step(model, optimizer, batch_images, batch_labels, generator=generator)
-        )
+    for step, batch in enumerate(order.to(images.device).split(config.batch_size), first_step):
+        # DIFF randomness: seeded for each step, so that a run that goes on draws the same masks.
+        generator.manual_seed(step_seed(config.seed, step))
+        # index_select does what images[batch] does, but is quicker.
+        step_images, step_labels = images.index_select(0, batch), labels.index_select(0, batch)
+        result = train_step(model, optimizer, step_images, step_labels, generator=generator)
+        results.append(result)
     losses, correct = zip(*results, strict=True)
     return torch.stack(losses), torch.stack(correct)
 
 
 def train(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data: Data,
     config: Config,
-    data: Data | None = None,
-    on_epoch: OnEpoch | None = None,
-    start: TrainResult | None = None,
-) -> TrainResult:
-    """Train a network, printing nothing and writing nothing.
+    first_epoch: int = 1,
+) -> Iterator[EpochRecord]:
+    """Train until the last epoch, and yield a record of each. Stop early by leaving the loop.
 
     Args:
-        config: every setting. `config.out` is not used.
-        data: what `load(config.data)` returned, for callers who train more than once.
-        on_epoch: called with the record of each epoch and a function that returns the weights.
-            Training ends early if it returns True.
-        start: where a run of the same settings stood at the end of an epoch, to go on from there.
-
-    Returns:
-        The records and the final weights.
+        model, optimizer: changed in place. Between two epochs, the caller may change them, too: for
+            example `model.dropout_1.p`. The model is in training mode, as every new one is.
+        data: images and labels, on the device.
+        config: for the seed, the size of a batch and the number of epochs.
+        first_epoch: 1, unless the weights are those of a run that was stopped.
 
     Raises:
         DivergedError: a loss is infinite or not a number.
     """
-    data = data or load(config.data, resize=config.resize)
-    with runtime(config) as device:
-        images, labels, test_images, test_labels = (
-            torch.as_tensor(array, device=device) for array in to_arrays(data, config.dtype)
-        )
-        n, inputs = images.shape
-        sizes = (inputs, config.hidden_1, config.hidden_2, 10)
-        model = MLP(*sizes, config.p1, config.p2, seed=config.seed, dtype=config.dtype)
-        model.to(device)  # DIFF device: given to each tensor and module
-        network = distribute(model)  # the model itself, or one whose batches are shared
-        optimizer = make_optimizer(network, config.lr)
-        history: list[EpochRecord] = []
-        if start:
-            model.set_weights(start.weights)
-            history = list(start.history)
-        steps = len(history) * math.ceil(n / config.batch_size)
-        for epoch in range(len(history) + 1, config.epochs + 1):
-            started = time.perf_counter()
-            order = torch.as_tensor(epoch_order(n, seed=config.seed, epoch=epoch), device=device)
-            results = train_epoch(
-                network, optimizer, images, labels, order, config.seed, steps, config.batch_size
-            )
-            losses, correct = (result.cpu().numpy() for result in results)  # waits for the device
-            seconds = time.perf_counter() - started
-            check_finite(losses, epoch, steps)
-            scores = evaluate(model, test_images, test_labels)
-            record = epoch_record(epoch, losses, correct, scores, n, config.batch_size, seconds)
-            history.append(record)
-            steps += len(losses)
-            if on_epoch and on_epoch(record, model.get_weights):
-                break
-        return TrainResult(history, model.get_weights())
+    images, _, test_images, test_labels = data
+    for epoch in range(first_epoch, config.epochs + 1):
+        started = time.perf_counter()
+        results = train_epoch(model, optimizer, data, config, epoch)
+        losses, correct = (result.cpu().numpy() for result in results)  # waits for the device
+        seconds = time.perf_counter() - started
+        scores = evaluate(model, test_images, test_labels)
+        n = len(images)
+        yield epoch_record(epoch, losses, correct, scores, n, config.batch_size, seconds)
 
 
-def main() -> None:
+def main(args: Sequence[str] | None = None) -> None:
     """Read the command line, train, print a line per epoch, write the log and the weights."""
-    train_main("torch", train, describe, join)
+    with Run("torch", args) as run:
+        config = run.config
+        device = use(config.device, config.dtype, config.precision)
+        data = tuple(torch.asarray(array, device=device) for array in run.arrays)
+        model = MLP.from_config(config, inputs=data[0].shape[1]).to(device)
+        optimizer = torch.optim.SGD(model.parameters(), lr=config.lr)
+        first_epoch = run.restore(model, device)
+        for record in train(model, optimizer, data, config, first_epoch):
+            run.save(record, model)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from tests.page.conftest import ENGLISH, PAGES, ROOT, SITE, WIDTHS, Watch, addre
 
 FILES = {
     name: [f for f in ("torch", "jax", "numpy") if (ROOT / "impls" / f / f"{name}.py").exists()]
-    for name in ("dropout", "mlp", "evaluate", "train", "noise")
+    for name in ("dropout", "mlp", "evaluate", "train", "noise", "device", "parallel")
 }
 
 # The rules of WCAG 2.2, levels A and AA. Without a preload, axe itself requests nothing.
@@ -121,7 +121,8 @@ def test_differences_are_marked_with_their_reason(page: Page):
     for name, frameworks in FILES.items():
         for framework in frameworks:
             source = (ROOT / "impls" / framework / f"{name}.py").read_text()
-            for reason in re.findall(r"# DIFF (\w+: .*)", source):
+            for reason in re.findall(r"# DIFF ([\w ]+: (?:.*[^.\n]\n +# )*.*)", source):
+                reason = re.sub(r"\n +# ", " ", reason)
                 marked = page.locator(f'.cell[data-framework="{framework}"] .diff').and_(
                     page.locator(f'[data-reason="{reason}"]')
                 )

@@ -1,5 +1,6 @@
 """What a clause is, and what it is given: one subject, seeds, and a budget of errors."""
 
+import ast
 import dataclasses
 import inspect
 import zlib
@@ -44,7 +45,11 @@ class Clause:
     @property
     def sentence(self) -> str:
         """What it says: the first line of the function's docstring."""
-        return (inspect.getdoc(self.function) or "").splitlines()[0]
+        text = self.function.__doc__
+        if text is None:  # python -OO removed it, but the source still has it
+            (source,) = ast.parse(inspect.getsource(self.function)).body
+            text = ast.get_docstring(source)  # type: ignore[arg-type]  # it is a function
+        return (text or "").splitlines()[0]
 
 
 CLAUSES: dict[str, Clause] = {}

@@ -1,1 +1,0 @@
-"""Fashion-MNIST for tensorflow-datasets, prepared and read without TensorFlow."""

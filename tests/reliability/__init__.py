@@ -1,1 +1,0 @@
-"""What runs and files survive, tried: `python -m tests.reliability` writes docs/reliability.md."""
