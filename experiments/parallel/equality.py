@@ -235,7 +235,7 @@ def main() -> None:
     """Print the table. The status is 1 if a run is not the same."""
     if sys.argv[1:2] and sys.argv[1].startswith("impls."):
         worker(*sys.argv[1:])
-        return
+        os._exit(0)  # as impls.torch.parallel does
     with one_line_errors():
         flags = parse(EqualityConfig, "experiments.parallel.equality")
         rows, same = table(flags)

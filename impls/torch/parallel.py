@@ -116,11 +116,8 @@ def join(run: Run) -> Iterator[None]:
     except (RuntimeError, ValueError) as error:
         raise InputError(f"cannot join the other processes: {error}") from None
     run.gather, run.writes = gather, dist.get_rank() == 0
-    try:
-        with one_line_if_lost():
-            yield
-    finally:
-        dist.destroy_process_group()
+    with one_line_if_lost():
+        yield
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -144,3 +141,5 @@ def _train(run: Run) -> None:
 
 if __name__ == "__main__":
     main()
+    sys.stdout.flush()
+    os._exit(0)  # cleaning up, PyTorch's threads sometimes abort a process whose peers have ended
