@@ -41,7 +41,7 @@ def draw(plt: ModuleType, runs: Mapping[str, FinishedRun], path: Path) -> None:
             ):
                 panel.plot(
                     epochs,
-                    [record[f"{kind}_{quantity}"] for record in run.history],  # type: ignore[literal-required]
+                    [record[f"{kind}_{quantity}"] for record in run.history],  # type: ignore[literal-required]  # a key
                     style,
                     color=f"C{color}",
                     markersize=3,

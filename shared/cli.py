@@ -11,7 +11,7 @@ import tyro
 
 from shared.checks import InputError
 from shared.config import Dtype, EvaluateConfig
-from shared.data import Data, load, to_inputs
+from shared.data import Data, load, resize_images, to_inputs
 from shared.records import DivergedError
 from shared.weights import Sizes, dtype_of, layer_sizes, load_weights
 
@@ -115,12 +115,13 @@ def evaluation(weights: Mapping[str, np.ndarray], data: str, device: str = "cpu"
     if side * side != sizes[0] or side > 128:
         raise InputError(f"a network of {sizes[0]} inputs was not trained on square images")
     loaded = load(data)
-    if loaded.test_images.shape[1] != side:
-        loaded = load(data, resize=side)
+    images = loaded.test_images
+    if images.shape[1] != side:
+        images = resize_images(images, side)
     if sizes[3] <= loaded.test_labels.max():
         raise InputError(
             f"the network has {sizes[3]} outputs, but the labels go up to "
             f"{loaded.test_labels.max()}"
         )
-    images = to_inputs(loaded.test_images, dtype)
-    return Evaluation(device, dtype, dict(weights), sizes, images, loaded.test_labels, loaded)
+    inputs, labels = to_inputs(images, dtype), loaded.test_labels
+    return Evaluation(device, dtype, dict(weights), sizes, inputs, labels, loaded)

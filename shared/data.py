@@ -275,7 +275,7 @@ def _from_tfds(cache: Path) -> Data:
     except Exception as error:  # as a package of another version can raise anything
         raise InputError(f"{error!r}. pip install '.[data]' brings what it needs") from None
 
-    class FashionMNIST(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+    class FashionMNIST(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]  # untyped
         """The builder that comes with tensorflow-datasets needs TensorFlow. This one does not."""
 
         VERSION = tfds.core.Version("1.0.0")

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pooch
 import pytest
 from PIL import Image
 
@@ -200,7 +201,6 @@ def nowhere(monkeypatch, tmp_path, published):
         for file in FILES
     }
     monkeypatch.setattr(data, "FILES", digests)
-    pooch = pytest.importorskip("pooch")
     monkeypatch.setattr(pooch.core, "time", types.SimpleNamespace(sleep=lambda _: None))
 
 

@@ -121,8 +121,8 @@ def test_when_a_process_is_killed_the_others_end_and_leave_a_checkpoint(one: str
     os.kill(workers(tmp_path)[-1], signal.SIGKILL)
     errors = ends(processes, tmp_path)
     assert all(process.returncode for process in processes)
-    if processes[0].returncode == 1 or "another process is lost" in errors:
-        assert "--resume goes on from the last checkpoint" in errors
+    assert "error: another process is lost" in errors
+    assert "--resume goes on from the last checkpoint" in errors
     load_weights(tmp_path / "run" / "unfinished" / "checkpoint.safetensors")
 
 
@@ -133,7 +133,8 @@ def test_a_signal_to_one_process_stops_all_after_the_epoch(one: str, folder, tmp
     errors = ends(processes, tmp_path)
     epoch = int(re.search(r"stopped after epoch (\d+)\. --resume goes on from there", errors)[1])
     assert errors.count("stopped after") == 1  # only process 0 prints
-    assert all(process.returncode in (143, 1) for process in processes)  # torchrun makes it a 1
+    status = {"torch": 1, "jax": 143}[one]  # torchrun makes it a 1
+    assert {process.returncode for process in processes} == {status}
     log = (tmp_path / "run" / "unfinished" / "log.jsonl").read_text().splitlines()
     assert json.loads(log[-1])["epoch"] == epoch
 

@@ -37,12 +37,7 @@ class DropConnectMLP(MLP):
 def prepare(setting: Setting, arrays: Arrays) -> tuple[MLP, nnx.Optimizer, Data]:
     """Return the network, its optimizer and the data, as the lesson's `train` takes them."""
     use("cpu")
-    noise: Any = Dropout
-    if setting.noise not in ("dropout", "dropconnect"):
-        noise = functools.partial(Noise, **setting.kind)
-    network = DropConnectMLP if setting.noise == "dropconnect" else MLP
-    sizes = (arrays[0].shape[1], setting.hidden_1, setting.hidden_2, 10)
-    model = network(*sizes, *setting.rates(1), noise=noise, seed=setting.seed)
+    model = setting.network(arrays[0].shape[1], (MLP, DropConnectMLP), (Dropout, Noise))
     optimizer = nnx.Optimizer(model, descent(setting.max_norm), wrt=nnx.Param)
     state: Any = optimizer.opt_state
     state.hyperparams["learning_rate"][...] = setting.lr

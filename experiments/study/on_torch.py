@@ -1,6 +1,5 @@
 """What the exercises add to impls/torch: other noise, weight decay, max-norm."""
 
-import functools
 from typing import Any
 
 import numpy as np
@@ -34,12 +33,7 @@ class DropConnectMLP(MLP):
 def prepare(setting: Setting, arrays: Arrays) -> tuple[MLP, torch.optim.Optimizer, Data]:
     """Return the network, its optimizer and the data, as the lesson's `train` takes them."""
     use("cpu")
-    noise: Any = Dropout
-    if setting.noise not in ("dropout", "dropconnect"):
-        noise = functools.partial(Noise, **setting.kind)
-    network = DropConnectMLP if setting.noise == "dropconnect" else MLP
-    sizes = (arrays[0].shape[1], setting.hidden_1, setting.hidden_2, 10)
-    model = network(*sizes, *setting.rates(1), noise=noise, seed=setting.seed)
+    model = setting.network(arrays[0].shape[1], (MLP, DropConnectMLP), (Dropout, Noise))
     optimizer = torch.optim.SGD(
         model.parameters(), lr=setting.lr, weight_decay=setting.weight_decay
     )

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.metadata import version
 from pathlib import Path
@@ -104,6 +104,21 @@ class Setting:
         elif self.schedule == "late":
             part = float(epoch > self.schedule_epochs)
         return self.p1 * part, self.p2 * part
+
+    def network(self, inputs: int, networks: Sequence[Any], noises: Sequence[Any]) -> Any:
+        """Make the network of a framework.
+
+        Args:
+            inputs: pixels of an image.
+            networks: the framework's `MLP`, and the one that drops weights instead of units.
+            noises: its `Dropout` and `Noise`.
+        """
+        dropout, noise = noises
+        if self.noise not in ("dropout", "dropconnect"):
+            dropout = functools.partial(noise, **self.kind)
+        sizes = (inputs, self.hidden_1, self.hidden_2, 10)
+        make = networks[self.noise == "dropconnect"]
+        return make(*sizes, *self.rates(1), noise=dropout, seed=self.seed)
 
 
 # The article's settings.

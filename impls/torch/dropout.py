@@ -10,7 +10,7 @@ without dropout, and evaluation needs no correction. The variance added is h^2 p
 
 The random numbers have 23 or 24 bits, so the real rate may differ from p by about 1e-7.
 
-A comment `# DIFF topic: reason` says where JAX or NumPy needs other code, and why.
+A comment that starts with DIFF says where JAX or NumPy needs other code, and why.
 
 Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting",
 JMLR 15 (2014). Its section 10 scales in training, as is done here ("inverted" dropout). Its p is

@@ -124,19 +124,15 @@ def main(args: Sequence[str] | None = None) -> None:
     """Train as `impls.torch.train` does, together with the other processes."""
     run = Run("torch", args, "parallel")
     with one_line_errors(), join(run), run:
-        _train(run)
-
-
-def _train(run: Run) -> None:
-    config = run.config
-    device = use(config.device, config.dtype, config.precision)
-    data = tuple(torch.as_tensor(array, device=device) for array in run.arrays)
-    model = MLP.from_config(config, inputs=data[0].shape[1]).to(device)
-    first_epoch = run.restore(model, device)
-    network = ParallelMLP(model)
-    optimizer = torch.optim.SGD(network.parameters(), lr=config.lr)
-    for record in train(network, optimizer, data, config, first_epoch):
-        run.save(record, model)
+        config = run.config
+        device = use(config.device, config.dtype, config.precision)
+        data = tuple(torch.asarray(array, device=device) for array in run.arrays)
+        model = MLP.from_config(config, inputs=data[0].shape[1]).to(device)
+        first_epoch = run.restore(model, device)
+        network = ParallelMLP(model)
+        optimizer = torch.optim.SGD(network.parameters(), lr=config.lr)
+        for record in train(network, optimizer, data, config, first_epoch):
+            run.save(record, model)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def train(out: Path, *flags: str) -> int:
         for epoch in range(first, EPOCHS + 1):
             model.set_weights({name: array + 1 for name, array in model.get_weights().items()})
             scores = dict.fromkeys(EpochRecord.__annotations__, 1.0)
-            run.save({**scores, "epoch": epoch}, model)  # type: ignore[typeddict-item]
+            run.save({**scores, "epoch": epoch}, model)  # type: ignore[typeddict-item]  # of names
     return first - 1
 
 

@@ -121,8 +121,8 @@ def test_differences_are_marked_with_their_reason(page: Page):
     for name, frameworks in FILES.items():
         for framework in frameworks:
             source = (ROOT / "impls" / framework / f"{name}.py").read_text()
-            for reason in re.findall(r"# DIFF ([\w ]+: (?:.*[^.\n]\n +# )*.*)", source):
-                reason = re.sub(r"\n +# ", " ", reason)
+            for reason in re.findall(r"# DIFF ([\w ]+: (?:.*[^.\n]\n *# )*.*)", source):
+                reason = re.sub(r"\n *# ", " ", reason)
                 marked = page.locator(f'.cell[data-framework="{framework}"] .diff').and_(
                     page.locator(f'[data-reason="{reason}"]')
                 )
