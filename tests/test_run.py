@@ -62,6 +62,14 @@ def undisturbed(flags, tmp_path_factory) -> dict[str, tuple[bytes, list]]:
     return results
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_as_in_a_shell():
+    """Handle Ctrl-C as Python does. A process that a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def command(flags, tmp_path):
     """A function that runs a train command in the folder `run`."""
