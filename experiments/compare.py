@@ -75,7 +75,11 @@ def read_run(folder: Path) -> FinishedRun:
         raise InputError(f"no epoch is finished in {path}")
     weights, metadata = read_file(folder / "weights.safetensors")
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    if _without_folder(json.loads(metadata.get("log", "[]"))) != _without_folder(lines):
+    try:
+        same = _without_folder(json.loads(metadata["log"])) == _without_folder(lines)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        same = False
+    if not same:
         raise InputError(f"log.jsonl and weights.safetensors in {folder} do not belong together")
     tested = evaluation(weights, headers[-1]["data"])
     if tested.data.sha256 != headers[-1]["sha256"]:

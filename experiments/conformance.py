@@ -42,7 +42,7 @@ def report_of(path: str, framework: str) -> dict[str, Any]:
     environment = {**os.environ, "KERAS_BACKEND": framework}
     result = subprocess.run(words, capture_output=True, text=True, env=environment)
     if result.returncode:
-        raise CannotCheck(f"{path}: {result.stderr.strip().splitlines()[-1]}")
+        raise CannotCheck(f"{path}: {result.stderr.strip()[-300:] or result.returncode}")
     return json.loads(result.stdout.splitlines()[-1])
 
 

@@ -112,11 +112,16 @@ def evaluation(weights: Mapping[str, np.ndarray], data: str, device: str = "cpu"
     """
     sizes, dtype = layer_sizes(weights), dtype_of(weights)
     side = round(sizes[0] ** 0.5)
-    if side * side != sizes[0] or side > 128:
+    if side * side != sizes[0]:
         raise InputError(f"a network of {sizes[0]} inputs was not trained on square images")
     loaded = load(data)
     images = loaded.test_images
     if images.shape[1] != side:
+        if side > 128:  # the most that --resize allows
+            raise InputError(
+                f"the network was trained on images of {side} x {side} pixels, and these have "
+                f"{images.shape[1]} x {images.shape[1]}"
+            )
         images = resize_images(images, side)
     if sizes[3] <= loaded.test_labels.max():
         raise InputError(

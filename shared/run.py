@@ -133,6 +133,7 @@ class Run:
         self._weights: dict[str, np.ndarray] = {}  # after the last epoch
         self._finished = False
         self._saved = 0  # the epoch of the checkpoint
+        self._there = 0  # epochs that others made
         self._signal = 0
         self._stack = contextlib.ExitStack()
 
@@ -235,6 +236,7 @@ class Run:
         if self._weights:
             model.set_weights(self._weights)
         headers, history = split_lines(self._lines) if self._lines else ([], [])
+        self._there = len(history)
         if self._finished:
             made = " and ".join(dict.fromkeys(header["framework"] for header in headers))
             if self.writes:
@@ -310,7 +312,7 @@ class Run:
             (self._unfinished / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # what others put there stays
             self._unfinished.rmdir()
-        if note := slow_epochs_note(history, self.framework):
+        if note := slow_epochs_note(history[self._there :], self.framework):
             print(note)
         print(f"log and weights: {out / LOG}, {out / WEIGHTS}")
 

@@ -73,6 +73,8 @@ def read_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         raise InputError(f"{path} is not a readable safetensors file: {error}") from None
     try:
         check_weights(dict.fromkeys(names, np.empty(0)) | weights, layer_sizes(weights))
+        if 0 in layer_sizes(weights):
+            raise ValueError("a layer is empty")
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise InputError(f"{path} does not hold the weights of this network: {error}") from None
     if not all(np.isfinite(array).all() for array in weights.values()):

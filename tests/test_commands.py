@@ -8,14 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+import torch
 
 from shared.checks import InputError
 from shared.cli import one_line_errors
+from shared.data import to_inputs
 from shared.randomness import initial_weights
 from shared.weights import load_weights, to_bytes
-from tests.adapters import ALL, NUMPY, Adapter
+from tests.adapters import ALL, NUMPY, TORCH, Adapter
+from tests.conftest import small, write_folder
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 ROOT = Path(__file__).parents[1]
@@ -64,6 +68,16 @@ def test_all_score_the_weights_of_a_run_alike(
     assert scores == [(f"{record['test_accuracy']:.4f}", str(correct))] * 3
 
 
+def test_a_run_on_large_images_of_the_user_is_scored(framework: Adapter, tmp_path, capsys):
+    images = np.random.default_rng(0).integers(0, 256, (20, 130, 130))
+    large = {"train_images": images, "train_labels": np.arange(20) % 10}
+    data = small(**large, test_images=images[:10], test_labels=np.arange(10))
+    folder, path = write_folder(tmp_path / "data", data), tmp_path / "weights"
+    path.write_bytes(to_bytes(initial_weights(130**2, 8, 8, 10, seed=0)))
+    call(framework.evaluate.main, "--weights", path, "--data", folder)
+    assert "20 + 10 images" in capsys.readouterr().out
+
+
 def test_defaults_are_the_article_s(trainable: Adapter, monkeypatch):
     configs = []
     monkeypatch.setattr("shared.run.load", lambda *_, **__: sys.exit(0))
@@ -79,6 +93,42 @@ def test_defaults_are_the_article_s(trainable: Adapter, monkeypatch):
     assert (config.seed, config.data, config.dtype) == (0, "auto", "float32")
     assert (config.device, config.precision, config.resize) == ("auto", "highest", None)
     assert config.out == Path("runs") / trainable.name
+
+
+@pytest.mark.parametrize("flags", [(), ("--precision", "medium", "--device", "cpu")], ids=str)
+def test_device_and_precision_reach_the_framework(
+    trainable: Adapter, flags, small_folder, tmp_path
+):
+    precision = flags[1] if flags else "highest"
+    call(trainable.train.main, *TRAIN, *flags, "--data", small_folder, "--out", tmp_path)
+    if trainable.name == "torch":
+        assert torch.get_float32_matmul_precision() == precision
+    else:
+        names = {"highest": "highest", "medium": "default"}  # JAX calls bfloat16 the default
+        assert jax.config.jax_default_matmul_precision == names[precision]
+        assert jax.config.jax_default_device == jax.devices("cpu")[0]
+
+
+def test_auto_is_a_gpu_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    asked = []
+    monkeypatch.setattr(torch, "zeros", lambda *_, device: asked.append(device) or torch.ones(1))
+    TORCH.device.use()
+    TORCH.device.use("cpu")
+    assert asked == ["cuda", "cpu"]
+
+
+def test_the_number_of_correct_images_is_whole(framework: Adapter, tmp_path, capsys):
+    data = small()
+    weights = initial_weights(784, 8, 8, 10, seed=0)
+    model = NUMPY.mlp.MLP(784, 8, 8)
+    found = model(to_inputs(data.test_images[:100])).argmax(1)
+    labels = np.where(np.arange(100) < 29, found, (found + 1) % 10)  # 100 * 0.29 is below 29
+    some = small(test_images=data.test_images[:100], test_labels=labels)
+    (tmp_path / "weights").write_bytes(to_bytes(weights))
+    folder = write_folder(tmp_path / "data", some)
+    call(framework.evaluate.main, "--weights", tmp_path / "weights", "--data", folder)
+    assert "test accuracy 0.2900  (29 of 100)" in capsys.readouterr().out
 
 
 def refusal(capsys, main, *words: object) -> str:
@@ -137,7 +187,15 @@ def test_bad_evaluate_flags_and_files(framework: Adapter, capsys, tmp_path):
     path = tmp_path / "weights.safetensors"
     path.write_bytes(to_bytes(initial_weights(784, 8, 8, 10, seed=0)))
     assert "/no/such" in refused("--weights", path, "--data", "/no/such")
-    assert "no device" in refused("--weights", path, "--data", "sample", "--device", "nonsense")
+    for device in ("nonsense", *(["cuda", "mps"] if framework is NUMPY else [])):
+        said = refused("--weights", path, "--data", "sample", "--device", device)
+        assert f"no device '{device}'" in said
+    path.write_bytes(to_bytes(initial_weights(129**2, 8, 8, 10, seed=0)))
+    said = refused("--weights", path, "--data", "sample")
+    assert "images of 129 x 129 pixels, and these have 28 x 28" in said
+    nothing = initial_weights(4, 8, 8, 10, seed=0) | {"linear_1.weight": np.zeros((8, 0), "f4")}
+    path.write_bytes(to_bytes(nothing))
+    assert "a layer is empty" in refused("--weights", path, "--data", "sample")
     path.write_bytes(to_bytes(initial_weights(783, 8, 8, 10, seed=0)))
     assert "not trained on square images" in refused("--weights", path, "--data", "sample")
     path.write_bytes(to_bytes(initial_weights(784, 8, 8, 5, seed=0)))

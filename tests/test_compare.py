@@ -10,6 +10,7 @@ import experiments.article
 import experiments.compare
 import experiments.train_both
 from experiments.compare import FinishedRun, chance, main, read_run, table
+from experiments.plot import pyplot
 from shared.checks import InputError
 from shared.config import Config
 from shared.randomness import initial_weights
@@ -86,6 +87,11 @@ def test_weights_of_another_run_are_found(pair, capsys):
     (pair[0] / "weights.safetensors").write_bytes((pair[1] / "weights.safetensors").read_bytes())
     with pytest.raises(InputError, match="do not belong together"):
         read_run(pair[0])
+    for log in ("no JSON", "[1]", '[{"config": 2}]'):
+        weights, _ = read_file(pair[0] / "weights.safetensors")
+        (pair[0] / "weights.safetensors").write_bytes(to_bytes(weights, {"log": log}))
+        with pytest.raises(InputError, match="do not belong together"):
+            read_run(pair[0])
     edit(pair[1], lambda lines: lines[0].update(sha256="of other images"))
     with pytest.raises(InputError, match="with other images than"):
         read_run(pair[1])
@@ -141,6 +147,24 @@ def test_train_both_trains_checks_draws_and_goes_on(small_folder, tmp_path, caps
     with pytest.raises(SystemExit) as stop:
         experiments.train_both.main(words)
     assert stop.value.code == 2  # before anything is trained
+
+
+def test_the_curves_are_those_of_the_legend(pair, tmp_path, monkeypatch):
+    runs = {adapter.name: read_run(run) for adapter, run in zip(WITH_GRADIENT, pair, strict=True)}
+    plt = pyplot(tmp_path / "a.png")
+    monkeypatch.setattr(plt, "close", lambda figure: None)
+    experiments.train_both.draw(plt, runs, tmp_path / "a.png")
+    panels = plt.gcf().axes
+    monkeypatch.undo()
+    plt.close("all")
+    assert [panel.get_ylabel() for panel in panels] == ["loss", "accuracy"]
+    for panel in panels:
+        drawn = {line.get_label(): list(line.get_ydata()) for line in panel.lines}
+        assert drawn == {
+            f"{title}, {note}": [r[f"{kind}_{panel.get_ylabel()}"] for r in runs[name].history]
+            for name, title in (("torch", "PyTorch"), ("jax", "JAX"))
+            for kind, note in (("train", "training, dropout on"), ("test", "test, dropout off"))
+        }
 
 
 def test_article(small_folder, capsys):

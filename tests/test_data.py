@@ -95,7 +95,7 @@ def equal(a: Data, b: Data) -> bool:
      lambda name: name.replace("-idx", ".idx"), lambda name: f"{name.replace('-idx', '.idx')}.gz"],
     ids=["plain", "gz", "GZ", "dotted", "dotted gz"],
 )  # fmt: skip
-def test_a_folder(small_data, small_folder, named):
+def test_a_folder(small_data, small_folder, named, monkeypatch):
     for path in list(small_folder.iterdir()):
         content = path.read_bytes()
         path.unlink()
@@ -105,6 +105,8 @@ def test_a_folder(small_data, small_folder, named):
     loaded = load(str(small_folder))
     assert equal(loaded, small_data)
     assert (loaded.name, loaded.images) == (str(small_folder), "600 + 200")
+    monkeypatch.chdir(small_folder)
+    assert load(".").name == str(small_folder)  # a log has to name it from wherever it is read
 
 
 def test_data_is_known_by_its_sha256(small_folder):

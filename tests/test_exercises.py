@@ -279,6 +279,7 @@ def test_numbers_follow_from_the_runs(tmp_path: Path):
     assert ours["results"] == theirs["results"]
 
 
+@pytest.mark.slow  # Python compiles all that is imported anew
 def test_without_docstrings_pages_have_titles(tmp_path: Path):
     words = (sys.executable, "-OO", "-m", "experiments")
     listed = subprocess.run((*words, "list"), cwd=ROOT, capture_output=True, text=True, check=True)

@@ -1,5 +1,6 @@
 """A short lockstep. The proof itself is `make lockstep`: ten epochs on the full data."""
 
+import itertools
 import re
 import sys
 
@@ -37,6 +38,27 @@ def test_float32_drifts_apart_and_is_drawn(small_folder, tmp_path, capsys):
     assert picture.read_bytes().startswith(b"\x89PNG")
     difference = float(capsys.readouterr().out.split("= ")[-1])
     assert 1e-12 < difference < 1e-3
+
+
+def test_the_line_of_an_epoch_is_about_that_epoch(small_data, monkeypatch):
+    real, steps, lines = TORCH.train.train_step, itertools.count(), []
+
+    def train_step(*args, **kwargs):
+        loss, correct = real(*args, **kwargs)
+        return loss + (1e-6 if next(steps) < 3 else 0), correct
+
+    monkeypatch.setattr(TORCH.train, "train_step", train_step)
+    experiments.lockstep.lockstep(LOCKSTEP, small_data, "jax", lines.append)
+    first, second = (float(line.split()[3]) for line in lines)
+    assert second < 1e-12 < 9e-7 < first
+
+
+def test_a_picture_that_is_there_stays_until_there_is_a_new_one(tmp_path, capsys):
+    picture = tmp_path / "a.png"
+    picture.write_bytes(b"a picture")
+    with pytest.raises(SystemExit):
+        main(["--data", "/no/such/folder", "--plot", str(picture)])
+    assert picture.read_bytes() == b"a picture"
 
 
 @pytest.mark.parametrize(

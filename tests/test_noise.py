@@ -150,6 +150,13 @@ def test_continuous_noise_has_its_distribution(framework: Adapter, kind: str, ex
     assert scipy.stats.kstest(drawn, expected.cdf).pvalue > ALPHA
 
 
+def test_a_number_without_dimensions_stays_an_array(framework: Adapter):
+    x = framework.array(np.ones((), np.float32))
+    for kind in KINDS.values():
+        r = framework.noise.noise(x, 0.5, training=True, **kind, **framework.source(0))
+        assert (type(r), r.shape, r.dtype) == (type(x), (), x.dtype)
+
+
 def test_each_example_drops_weights_of_its_own(framework: Adapter):
     rng = np.random.default_rng(0)
     x, weight, bias = (rng.normal(size=shape) for shape in ((7, 5), (3, 5), (3,)))

@@ -21,6 +21,7 @@ def test_notebook_is_that_of_its_source():
     assert not any(cell.get("outputs") for cell in notebook.cells)  # who runs it sees them
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # those of Jupyter are not ours
 def test_notebook_runs_and_shows_what_it_says(tmp_path: Path):
     notebook = jupytext.read(FOLDER / "dropout.ipynb")

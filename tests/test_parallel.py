@@ -1,5 +1,6 @@
 """Several processes and devices train the same network as one."""
 
+import datetime
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import jax
 import jax.numpy as jnp
@@ -24,17 +26,36 @@ import impls.jax.parallel
 import impls.torch.evaluate
 import impls.torch.parallel
 from experiments.parallel import keep_rows, mistakes, scaling
-from experiments.parallel.equality import Difference, Layout, Result, compare, free_port, run
+from experiments.parallel.equality import (
+    Difference,
+    Layout,
+    Result,
+    compare,
+    free_port,
+    result,
+    run,
+    worker,
+)
 from impls.torch.mlp import MLP
 from impls.torch.train import train_step
+from shared.checks import InputError
 from shared.config import Config
+from shared.run import Run
 from shared.weights import load_weights
+from tests.adapters import Adapter
 from tests.conftest import small, write_folder
 
+pytestmark = pytest.mark.usefixtures("quick_start", "quick_compilation")
 ROOT = Path(__file__).parents[1]
 # 400 images: parts of 66 and 67 images, and a last step of 1 image, so that some have none.
 NETWORK = ["--batch-size", "133", "--hidden-1", "40", "--hidden-2", "24", "--lr", "0.1", "--dtype",
            "float64"]  # fmt: skip
+
+
+@pytest.fixture
+def quick_start(monkeypatch):
+    """Let processes of JAX compile quickly instead of well."""
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 
 @pytest.fixture(scope="module")
@@ -47,34 +68,30 @@ def folder(tmp_path_factory) -> Path:
     return write_folder(tmp_path_factory.mktemp("parallel"), some)
 
 
-@pytest.mark.parametrize(
-    ("one", "several"),
-    [("torch", Layout("torch", 3)), ("jax", Layout("jax", 2, 2))],
-    ids=["torch", "jax"],
-)
+SEVERAL = {"torch": Layout("torch", 3), "jax": Layout("jax", 2, 2)}
+
+
 def test_several_devices_train_as_one_and_go_on_with_what_one_began(
-    folder, tmp_path, one: str, several: Layout
+    trainable: Adapter, folder, tmp_path, monkeypatch
 ):
-    flags = [*NETWORK, "--data", folder]
-    (tmp_path / "alone").mkdir()
-    alone = run(Layout(one), tmp_path / "alone", *flags, "--epochs", 4)
+    several, train = SEVERAL[trainable.name], trainable.train
+    flags = [*NETWORK, "--data", str(folder), "--epochs", "4"]
+    real = train.train_epoch
+    monkeypatch.setattr(train, "train_epoch", real)  # `worker` replaces it
+    worker(f"impls.{trainable.name}.train", str(tmp_path / "losses"), "-", *flags, "--out",
+           str(tmp_path / "alone"))  # fmt: skip
+    alone = result(tmp_path, "alone", 1)
     assert len(alone.losses[0]) == 4 * 4
-    # A run of one process, stopped after its second epoch by a signal to itself.
-    main = f"""
-import os, signal
-import impls.{one}.train as train
-real = train.train_epoch
-def stop(*args):
-    if args[-1] == 2:
-        os.kill(os.getpid(), signal.SIGTERM)
-    return real(*args)
-train.train_epoch = stop
-train.main()
-"""
-    words = [*map(str, flags), "--epochs", "4", "--out", str(tmp_path / "run")]
-    stopped = subprocess.run([sys.executable, "-c", main, *words], cwd=ROOT, capture_output=True)
-    assert stopped.returncode == 143, stopped.stderr
-    rest = run(several, tmp_path, *flags, "--epochs", 4, "--resume")
+
+    def stop(*arguments):
+        if arguments[-1] == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return real(*arguments)
+
+    monkeypatch.setattr(train, "train_epoch", stop)
+    with pytest.raises(SystemExit, match="143"):
+        train.main([*flags, "--out", str(tmp_path / "run")])
+    rest = run(several, tmp_path, *flags, "--resume")
     assert [len(losses) for losses in rest.losses] == several.processes * [2 * 4]
     difference = compare(rest, alone._replace(losses=[alone.losses[0][8:]]))
     assert difference.small, difference
@@ -114,7 +131,10 @@ def ends(processes: list[subprocess.Popen], path: Path) -> str:
     return errors
 
 
-@pytest.mark.parametrize("one", ["torch", "jax"])
+SLOW = pytest.mark.slow  # each of these is tried in the other framework, too
+
+
+@pytest.mark.parametrize("one", ["torch", pytest.param("jax", marks=SLOW)])
 def test_when_a_process_is_killed_the_others_end_and_leave_a_checkpoint(one: str, folder, tmp_path):
     processes = start(one, tmp_path, "--data", str(folder))
     assert len(workers(tmp_path)) == 2
@@ -126,7 +146,7 @@ def test_when_a_process_is_killed_the_others_end_and_leave_a_checkpoint(one: str
     load_weights(tmp_path / "run" / "unfinished" / "checkpoint.safetensors")
 
 
-@pytest.mark.parametrize("one", ["torch", "jax"])
+@pytest.mark.parametrize("one", [pytest.param("torch", marks=SLOW), "jax"])
 def test_a_signal_to_one_process_stops_all_after_the_epoch(one: str, folder, tmp_path):
     processes = start(one, tmp_path, "--data", str(folder))
     os.kill(workers(tmp_path)[-1], signal.SIGTERM)
@@ -139,10 +159,12 @@ def test_a_signal_to_one_process_stops_all_after_the_epoch(one: str, folder, tmp
     assert json.loads(log[-1])["epoch"] == epoch
 
 
+@pytest.mark.slow
 def test_workers_end_with_torchrun(folder, tmp_path):
-    processes = start("torch", tmp_path, "--data", str(folder))
+    processes = start("torch", tmp_path, "--data", str(folder), "--checkpoint-every", "100000")
     processes[0].kill()
     ends(processes, tmp_path)
+    load_weights(tmp_path / "run" / "unfinished" / "checkpoint.safetensors")  # of a last moment
 
 
 @pytest.mark.parametrize("wrong", ["settings", "data"])
@@ -192,8 +214,55 @@ def test_what_cannot_be_joined_is_said_in_a_line(capsys, monkeypatch):
         impls.jax.parallel.main(["--data", "sample"])
     assert ended.value.code == 2
     assert "set JAX_COORDINATOR_ADDRESS=HOST:PORT" in capsys.readouterr().err
-    waiting = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
-    assert not any(thread.is_alive() and not thread.finished.is_set() for thread in waiting)
+    assert not waiting()
+
+
+def waiting() -> list[threading.Timer]:
+    """Return what would give up on the other processes later."""
+    timers = [one for one in threading.enumerate() if isinstance(one, threading.Timer)]
+    return [one for one in timers if one.is_alive() and not one.finished.is_set()]
+
+
+class Ended(BaseException):
+    """Stands for the end of a process."""
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ZeroDivisionError(), 1), (SystemExit(143), 143), (SystemExit("no"), 1)]
+)
+def test_a_process_of_jax_that_fails_ends_at_once_with_a_status(
+    error, status: int, monkeypatch, capsys
+):
+    def end(status):
+        raise Ended(status)
+
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "2")
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **_: None)
+    monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    run = Run("jax", [], "parallel", impls.jax.parallel.ParallelConfig)
+
+    def fail() -> None:
+        with impls.jax.parallel.join(run):
+            assert not waiting()
+            raise error
+
+    with pytest.raises(Ended) as ended:
+        fail()
+    assert ended.value.args == (status,)
+    assert ("ZeroDivisionError" in capsys.readouterr().err) == (not isinstance(error, SystemExit))
+
+
+def test_a_process_of_torch_waits_minutes_for_the_others(monkeypatch):
+    def never(timeout):
+        assert timeout >= datetime.timedelta(minutes=5)  # loading the data may take that long
+        raise RuntimeError("nobody came")
+
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr(dist, "init_process_group", never)
+    monkeypatch.setattr(impls.torch.parallel.ctypes, "CDLL", MagicMock())
+    with pytest.raises(InputError, match="cannot join the other processes: nobody came"):
+        impls.torch.parallel.join(Run("torch", [], "parallel")).__enter__()
 
 
 # What follows needs no process of its own.

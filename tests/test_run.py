@@ -229,6 +229,7 @@ def test_a_run_that_was_killed_when_it_finished_is_finished(
     with pytest.raises(Killed):
         command(TORCH)
     monkeypatch.undo()
+    monkeypatch.setattr(TORCH.train, "train_epoch", pytest.fail)  # nothing is left to train
     command(TORCH, "--resume")
     assert result(out) == undisturbed["torch"]
     assert names(out) == FINISHED

@@ -49,8 +49,14 @@ def functions(module: ast.Module) -> dict[str, ast.FunctionDef | ast.ClassDef]:
 
 
 def arguments(function: ast.FunctionDef) -> list[str]:
-    names = [SYNONYMS.get(a.arg, a.arg) for a in (*function.args.args, *function.args.kwonlyargs)]
-    return [name for name in names if name != "-"]
+    """Return the names of the arguments, with their default values."""
+    of = function.args
+    every = [*of.args, *of.kwonlyargs]
+    required = [None] * (len(of.args) - len(of.defaults))
+    defaults = [default and ast.unparse(default).lower() for default in
+                (*required, *of.defaults, *of.kw_defaults)]  # fmt: skip
+    named = [(SYNONYMS.get(a.arg, a.arg), d) for a, d in zip(every, defaults, strict=True)]
+    return [f"{name}={default}" for name, default in named if name != "-"]
 
 
 def headings(node: ast.AST) -> list[str]:

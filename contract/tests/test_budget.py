@@ -240,6 +240,13 @@ def test_the_rates_of_error_are_those_that_are_stated():
         Budget().check(first - 1, 10_000, 0.5, "too few")
 
 
+def test_a_budget_with_more_false_alarms_has_them():
+    count = int(scipy.stats.binom.isf(1e-6, 10_000, 0.5))  # a p-value of about 2e-6
+    Budget().check(count, 10_000, 0.5, "fine")
+    with pytest.raises(Deviation):
+        Budget(1e-5 * MOST_TESTS).check(count, 10_000, 0.5, "too many")
+
+
 @pytest.mark.slow
 def test_whole_runs_raise_no_more_false_alarms_than_promised():
     # `dropout-contract selftest --alarms 100` does the same with more runs. Of 20 runs with at most

@@ -63,6 +63,12 @@ def test_exit_status_and_files(tmp_path, capsys, monkeypatch):
     assert report["contract"] == "2.0"
     assert [clause["name"] for clause in report["clauses"]] == ["values", "zeros_at_one"]
     assert "| wrong | values | passed |" in (tmp_path / "r.md").read_text()
+    fresh = ["check", "mine.py:dropout", "--only", "values", "--fresh-seed", "--json"]
+    for name in ("a", "b"):
+        assert main([*fresh, name]) == 0
+    seeds = [json.loads((tmp_path / name).read_text())["seed"] for name in ("r.json", "a", "b")]
+    assert len(set(seeds)) == 3
+    assert seeds[0] == 0
     assert main(["check", "mine.py:wrong", "--framework", "numpy", "--only", "values"]) == 1
     assert "DEVIATES   wrong" in capsys.readouterr().out
     for words in (

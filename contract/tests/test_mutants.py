@@ -54,7 +54,7 @@ def test_an_exception_is_not_a_find():
 
 
 # The dropout that the mutants are made from. Without this, they might be found for another reason.
-@parametrize_with_clauses(mutant(Correct, "torch"), strict=True)
+@parametrize_with_clauses(mutant(Correct, "torch"), strict=True, only=EXACT)
 def test_the_correct_one_in_torch(clause):
     clause()
 
@@ -65,9 +65,16 @@ def test_the_correct_one_in_jax():
     assert report.ok, str(report)
 
 
-@parametrize_with_clauses(mutant(Correct, "numpy"), strict=True)
+@parametrize_with_clauses(mutant(Correct, "numpy"), strict=True, only=EXACT)
 def test_the_correct_one_in_numpy(clause):
     clause()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("framework", ["torch", "numpy"])
+def test_the_correct_one_has_the_right_rates(framework: str):
+    report = check(mutant(Correct, framework), only=set(CLAUSES) - set(EXACT))
+    assert report.ok, str(report)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

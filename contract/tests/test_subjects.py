@@ -124,6 +124,21 @@ def test_the_tiers_count_in_the_verdict():
     assert "1 wrong, 1 convention" in wrong.headline
 
 
+def test_what_breaks_at_an_edge_counts():
+    report = check(torch.nn.Dropout, only=["values", "zeros_at_one"])
+    assert report.count("deviates", "fragile") == 1
+    assert not report.ok
+
+
+def interrupts(x, p, rng):
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_in_the_subject_ends_the_check():
+    with pytest.raises(KeyboardInterrupt):
+        check(interrupts, only="values")
+
+
 def test_an_expected_deviation_that_does_not_come_is_a_failure():
     reason = {"values": "it scales later"}
     assert check(forgets_to_rescale, only="values", expected=reason).ok

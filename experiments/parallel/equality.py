@@ -133,15 +133,20 @@ def run(layout: Layout, folder: Path, *flags: Any, threads: int = 1) -> Result:
     Raises:
         InputError: the run failed.
     """
-    out = folder / "run"
-    started = layout.start(folder / "losses", ["--out", str(out), *map(str, flags)], threads)
+    words = ["--out", str(folder / "run"), *map(str, flags)]
+    started = layout.start(folder / "losses", words, threads)
     errors = [process.communicate()[1] for process in started]
     if any(process.returncode for process in started):
         raise InputError(f"{layout} failed: {''.join(errors)[-2000:]}")
+    return result(folder, "run", layout.processes)
+
+
+def result(folder: Path, name: str, processes: int) -> Result:
+    """Read what a run in a folder of this name left behind."""
     return Result(
-        [np.load(folder / f"losses-{rank}.npy") for rank in range(layout.processes)],
-        load_weights(out / "weights.safetensors"),
-        read_log(out / "log.jsonl")[1],
+        [np.load(folder / f"losses-{rank}.npy") for rank in range(processes)],
+        load_weights(folder / name / "weights.safetensors"),
+        read_log(folder / name / "log.jsonl")[1],
     )
 
 
@@ -184,8 +189,8 @@ def table(flags: EqualityConfig) -> tuple[list[str], bool]:
         for size in flags.batch_sizes:
             with tempfile.TemporaryDirectory() as folder:
                 words = ["--epochs", flags.epochs, "--data", flags.data, "--batch-size", size]
-                result = run(layout, Path(folder), *words, "--lr", flags.lr, "--dtype", "float64")
-            difference = compare(result, alone.setdefault((layout.framework, size), result))
+                found = run(layout, Path(folder), *words, "--lr", flags.lr, "--dtype", "float64")
+            difference = compare(found, alone.setdefault((layout.framework, size), found))
             same &= difference.small or layout.nudged
             cells += [f"{difference.losses:.1e}", f"{difference.weights:.1e}"]
         name = {"torch": "PyTorch", "jax": "JAX"}[layout.framework]

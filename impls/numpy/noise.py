@@ -46,16 +46,16 @@ def sample_noise(
     if kind == "masks":
         q = masks * v / (1 + masks * v)
         kept = sample_keep((masks, *shape), q, rng=rng).mean(0, dtype=np.float32)
-        return kept / np.float32(1 - q)
+        return np.asarray(kept / np.float32(1 - q))  # an array, even without dimensions
     if kind == "uniform":
-        return 1 + math.sqrt(3 * v) * (2 * prng.random(rng, shape) - 1)
+        return np.asarray(1 + math.sqrt(3 * v) * (2 * prng.random(rng, shape) - 1))
     # The Box-Muller transform: two uniform numbers make a normal one, the same in every framework.
     u = prng.random(rng, (2, *shape))
     z = np.sqrt(-2 * np.log1p(-u[0])) * np.cos(2 * math.pi * u[1])
     if kind == "gaussian":
-        return 1 + math.sqrt(v) * z
+        return np.asarray(1 + math.sqrt(v) * z)
     s = math.sqrt(math.log1p(v))
-    return np.exp(s * z - s * s / 2)
+    return np.asarray(np.exp(s * z - s * s / 2))
 
 
 def noise(
@@ -88,7 +88,7 @@ def noise(
     if not training or p == 0:
         return x
     r = sample_noise(x.shape, p, kind=kind, masks=masks, rng=rng)
-    return (x * r.astype(x.dtype)).astype(x.dtype, copy=False)  # in the byte order of x
+    return np.asarray(x * r.astype(x.dtype), x.dtype)  # in the byte order of x
 
 
 def dropconnect(

@@ -39,11 +39,13 @@ def evaluate(model: nn.Module, images: Inputs, labels: Labels) -> tuple[float, f
         Mean loss, and the fraction of images classified correctly.
     """
     modes = {module: module.training for module in model.modules()}
-    model.eval()
-    with torch.inference_mode():  # DIFF gradient: without this, the forward pass is recorded
-        logits = model(images)
-    for module, training in modes.items():  # DIFF mode: put back what model.eval() changed
-        module.training = training
+    try:
+        model.eval()
+        with torch.inference_mode():  # DIFF gradient: without this, the forward pass is recorded
+            logits = model(images)
+    finally:
+        for module, training in modes.items():  # DIFF mode: put back what model.eval() changed
+            module.training = training
     loss, correct = cross_entropy(logits, labels), count_correct(logits, labels)
     return loss.item(), correct.item() / len(labels)
 

@@ -109,9 +109,9 @@ def join(run: Run) -> Iterator[None]:
         raise InputError("start it with: torchrun --nproc-per-node 2 -m impls.torch.parallel")
     if sys.platform == "linux":  # SIGTERM as soon as torchrun is gone: it leaves its workers behind
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if run.config.device in ("auto", "cuda") and torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     try:
+        if run.config.device in ("auto", "cuda") and torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
         dist.init_process_group(timeout=datetime.timedelta(minutes=10))
     except (RuntimeError, ValueError) as error:
         raise InputError(f"cannot join the other processes: {error}") from None

@@ -15,6 +15,7 @@ from tests.crash.__main__ import JSON, PAGE, rendered
 needs_strace = pytest.mark.skipif(not shutil.which("strace"), reason="strace is missing")
 
 
+@pytest.mark.slow
 def test_runs_that_are_stopped_end_the_same(tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # it starts sooner
     for counts in kills.measure(("torch", "jax"), 1, tmp_path).values():

@@ -11,7 +11,7 @@ from dropout_contract.run import CONVENTION, FRAGILE, TIERS, WRONG, Clause
 from dropout_contract.subjects import Subject
 
 PACKAGES = {
-    "torch": ("torch", "numpy"),
+    "torch": ("torch", "keras", "numpy"),
     "jax": ("jax", "flax", "equinox", "dm-haiku", "keras", "numpy"),
     "numpy": ("numpy",),
 }
