@@ -27,7 +27,9 @@ atexit.register(shutil.rmtree, compiled, ignore_errors=True)
 os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
-# Compiling the small programs of tests in parts takes longer. The code is the same.
+# JAX compiles quickly instead of well here. `.ci/run` checks what it compiles well: in lockstep,
+# and by the whole contract. Compiling small programs in parts takes longer. The code is the same.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_cpu_parallel_codegen_split_count=1"
 )
@@ -81,18 +83,6 @@ def compiled_code_forgotten():
 def unannotated(monkeypatch):
     """Do not check the annotations of impls: for what our own checks say of a wrong type."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-
-
-@pytest.fixture(scope="module")
-def quick_compilation():
-    """Let JAX compile quickly instead of well, for tests in which rounding plays no part."""
-    import jax
-
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-    jax.clear_caches()  # other tests must not use what was compiled like this
 
 
 @pytest.fixture

@@ -19,8 +19,6 @@ from benchmarks.programs import PROGRAMS, Setting, prepare
 from benchmarks.until import train_until
 from shared.data import to_inputs
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def test_ratios_are_taken_within_a_round():
     # The machine becomes ten times slower between the two programs of the second round.

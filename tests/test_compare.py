@@ -18,7 +18,6 @@ from shared.records import make_header
 from shared.weights import read_file, to_bytes
 from tests.adapters import JAX, TORCH, WITH_GRADIENT
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 TINY = ("--epochs", "2", "--hidden-1", "16", "--hidden-2", "16")
 
 

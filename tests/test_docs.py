@@ -218,7 +218,6 @@ class Checks:
         assert name in text_of("impls/jax/parallel.py")
 
 
-@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_real(command: str, folder: Path, monkeypatch):
     monkeypatch.chdir(folder)

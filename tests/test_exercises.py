@@ -245,9 +245,7 @@ def store(tmp_path_factory) -> Store:
 
 
 @pytest.mark.parametrize("name", EXERCISES)
-def test_a_quick_look_writes_page_figure_and_numbers(
-    name: str, store: Store, tmp_path: Path, quick_compilation
-):
+def test_a_quick_look_writes_page_figure_and_numbers(name: str, store: Store, tmp_path: Path):
     module = command.MODULES[name]
     study = Study(store, ("torch", "jax"), 2, True, 0)
     page = report.write(module, report.run(module, study), tmp_path)

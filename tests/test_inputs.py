@@ -20,10 +20,10 @@ from tests.test_records import record
 
 # The same examples each time. Each takes less than a millisecond, but for those of a run.
 MANY = settings(
-    max_examples=400, derandomize=True, deadline=None, database=None,
+    max_examples=200, derandomize=True, deadline=None, database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
-FEW = settings(MANY, max_examples=150)
+FEW = settings(MANY, max_examples=75)
 
 
 @st.composite

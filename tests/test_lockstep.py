@@ -136,7 +136,7 @@ LOCKSTEP = Config(epochs=2, hidden_1=32, hidden_2=24, batch_size=200, dtype="flo
 
 
 @pytest.fixture
-def found(small_data, quick_compilation):
+def found(small_data):
     def run(source: str = "jax") -> Difference:
         return experiments.lockstep.lockstep(LOCKSTEP, small_data, source, lambda line: None)
 

@@ -123,7 +123,6 @@ def test_large_logits_have_a_finite_loss(framework: Adapter):
     assert loss == pytest.approx((0 + 1000 + math.log(2)) / 3)
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_weights_can_be_set_after_the_optimizer_is_made(trainable: Adapter):
     # The optimizer must keep the same parameters. With replaced ones nothing would be trained.
     model = trainable.mlp.MLP(9, 7, 5, 3)

@@ -7,8 +7,6 @@ from dropout_contract.budget import Budget
 from tests.network import check_network, ours
 from tests.network_mutants import NETWORK_MUTANTS, CorrectNetwork
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.mark.parametrize("implementation", FRAMEWORKS)
 def test_ours(implementation: str):

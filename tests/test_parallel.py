@@ -42,20 +42,13 @@ from shared.checks import InputError
 from shared.config import Config
 from shared.run import Run
 from shared.weights import load_weights
-from tests.adapters import Adapter
+from tests.adapters import JAX, TORCH, Adapter
 from tests.conftest import small, write_folder
 
-pytestmark = pytest.mark.usefixtures("quick_start", "quick_compilation")
 ROOT = Path(__file__).parents[1]
 # 400 images: parts of 66 and 67 images, and a last step of 1 image, so that some have none.
 NETWORK = ["--batch-size", "133", "--hidden-1", "40", "--hidden-2", "24", "--lr", "0.1", "--dtype",
            "float64"]  # fmt: skip
-
-
-@pytest.fixture
-def quick_start(monkeypatch):
-    """Let processes of JAX compile quickly instead of well."""
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 
 @pytest.fixture(scope="module")
@@ -68,17 +61,20 @@ def folder(tmp_path_factory) -> Path:
     return write_folder(tmp_path_factory.mktemp("parallel"), some)
 
 
-SEVERAL = {"torch": Layout("torch", 3), "jax": Layout("jax", 2, 2)}
-
-
+@pytest.mark.parametrize(
+    ("of", "several"),
+    [(TORCH, Layout("torch", 3)), (JAX, Layout("jax", 1, 2)),
+     pytest.param(JAX, Layout("jax", 2, 2), marks=pytest.mark.slow)],
+    ids=["torch", "jax", "jax, processes"],
+)  # fmt: skip
 def test_several_devices_train_as_one_and_go_on_with_what_one_began(
-    trainable: Adapter, folder, tmp_path, monkeypatch
+    of: Adapter, several: Layout, folder, tmp_path, monkeypatch
 ):
-    several, train = SEVERAL[trainable.name], trainable.train
+    train = of.train
     flags = [*NETWORK, "--data", str(folder), "--epochs", "4"]
     real = train.train_epoch
     monkeypatch.setattr(train, "train_epoch", real)  # `worker` replaces it
-    worker(f"impls.{trainable.name}.train", str(tmp_path / "losses"), "-", *flags, "--out",
+    worker(f"impls.{of.name}.train", str(tmp_path / "losses"), "-", *flags, "--out",
            str(tmp_path / "alone"))  # fmt: skip
     alone = result(tmp_path, "alone", 1)
     assert len(alone.losses[0]) == 4 * 4
@@ -131,10 +127,7 @@ def ends(processes: list[subprocess.Popen], path: Path) -> str:
     return errors
 
 
-SLOW = pytest.mark.slow  # each of these is tried in the other framework, too
-
-
-@pytest.mark.parametrize("one", ["torch", pytest.param("jax", marks=SLOW)])
+@pytest.mark.parametrize("one", ["torch", pytest.param("jax", marks=pytest.mark.slow)])
 def test_when_a_process_is_killed_the_others_end_and_leave_a_checkpoint(one: str, folder, tmp_path):
     processes = start(one, tmp_path, "--data", str(folder))
     assert len(workers(tmp_path)) == 2
@@ -146,7 +139,8 @@ def test_when_a_process_is_killed_the_others_end_and_leave_a_checkpoint(one: str
     load_weights(tmp_path / "run" / "unfinished" / "checkpoint.safetensors")
 
 
-@pytest.mark.parametrize("one", [pytest.param("torch", marks=SLOW), "jax"])
+@pytest.mark.slow
+@pytest.mark.parametrize("one", ["torch", "jax"])
 def test_a_signal_to_one_process_stops_all_after_the_epoch(one: str, folder, tmp_path):
     processes = start(one, tmp_path, "--data", str(folder))
     os.kill(workers(tmp_path)[-1], signal.SIGTERM)
@@ -167,7 +161,7 @@ def test_workers_end_with_torchrun(folder, tmp_path):
     load_weights(tmp_path / "run" / "unfinished" / "checkpoint.safetensors")  # of a last moment
 
 
-@pytest.mark.parametrize("wrong", ["settings", "data"])
+@pytest.mark.parametrize("wrong", [pytest.param("settings", marks=pytest.mark.slow), "data"])
 def test_one_process_of_other_settings_or_without_data_ends_all_with_one_line(
     wrong: str, folder, tmp_path
 ):

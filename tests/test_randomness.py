@@ -28,7 +28,6 @@ def test_every_random_number_comes_from_seed_purpose_and_index(seed: int):
     assert step_seed(seed, 70_000) == expected
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_the_masks_of_an_epoch_depend_on_its_whole_number(trainable: Adapter, small_data):
     losses = set()
     for epoch in (3, 3 + 2**8, 3 + 2**16, 3 + 2**24):

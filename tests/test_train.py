@@ -15,7 +15,6 @@ from shared.randomness import epoch_order, step_seed
 from shared.records import DivergedError
 from tests.adapters import JAX, NUMPY, TORCH, Adapter
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 QUICK = Config(epochs=2, hidden_1=32, hidden_2=16)
 QUICK64 = dataclasses.replace(QUICK, dtype="float64")
 

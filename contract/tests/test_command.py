@@ -96,14 +96,13 @@ def test_without_docstrings_it_says_the_same(tmp_path):
     """python -OO removes docstrings. The sentences of the clauses stand there."""
     (tmp_path / "mine.py").write_text(SUBJECT)
     check = ("check", "mine.py:wrong", "--framework", "numpy", "--only", "values", "--json", "r")
-    for words, status in ((("list",), 0), (check, 1)):
-        said = []
-        for options in ((), ("-OO",)):
-            command = [sys.executable, *options, "-m", "dropout_contract", *words]
-            ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-            assert (ended.returncode, ended.stderr) == (status, "")
-            said.append(re.sub(r"\d+\.\d s\b", "", ended.stdout))
-        assert said[0] == said[1]
+    said = []
+    for options in ((), ("-OO",)):
+        command = [sys.executable, *options, "-m", "dropout_contract", *check]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert (ended.returncode, ended.stderr) == (1, "")
+        said.append(re.sub(r"\d+\.\d s\b", "", ended.stdout))
+    assert said[0] == said[1]
     assert json.loads((tmp_path / "r").read_text())["clauses"][0]["says"].startswith("Each unit")
 
 

@@ -17,7 +17,6 @@ needs_strace = pytest.mark.skipif(not shutil.which("strace"), reason="strace is 
 
 @pytest.mark.slow
 def test_runs_that_are_stopped_end_the_same(tmp_path, monkeypatch):
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # it starts sooner
     for counts in kills.measure(("torch", "jax"), 1, tmp_path).values():
         assert not {*counts} & {*kills.FAILURES}, counts
         assert counts[kills.SAME] + counts[kills.MIXED] == 1
