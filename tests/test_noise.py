@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import numpy as np
 import pytest
 import scipy.stats
@@ -152,11 +153,18 @@ def test_continuous_noise_has_its_distribution(framework: Adapter, kind: str, ex
     assert scipy.stats.kstest(drawn, expected.cdf).pvalue > ALPHA
 
 
-def test_a_number_without_dimensions_stays_an_array(framework: Adapter):
-    x = framework.array(np.ones((), np.float32))
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("shape", [(), (0,), (3, 2)], ids=str)
+def test_dtype_and_shape_are_those_of_x(framework: Adapter, dtype: str, shape: tuple[int, ...]):
+    jax.config.update("jax_enable_x64", dtype == "float64")
+    x = framework.array(np.ones(shape), dtype)
     for kind in KINDS.values():
-        r = framework.noise.noise(x, 0.5, training=True, **kind, **framework.source(0))
-        assert (type(r), r.shape, r.dtype) == (type(x), (), x.dtype)
+        for training in (True, False):
+            r = framework.noise.noise(x, 0.5, training=training, **kind, **framework.source(0))
+            assert (type(r), r.shape, r.dtype) == (type(x), x.shape, x.dtype)
+            factors = sample(framework, shape, 0.5, 0, **kind) if training else np.ones(shape)
+            rtol = {"float16": 1e-3, "bfloat16": 1e-2}.get(dtype, 1e-6)
+            np.testing.assert_allclose(framework.numpy(r), factors, rtol=rtol)
 
 
 def test_each_example_drops_weights_of_its_own(framework: Adapter):
