@@ -244,7 +244,9 @@ def store(tmp_path_factory) -> Store:
     return Store(tmp_path_factory.mktemp("exercises") / "runs.jsonl")
 
 
-@pytest.mark.parametrize("name", EXERCISES)
+@pytest.mark.parametrize(
+    "name", [n if n == "rates" else pytest.param(n, marks=pytest.mark.slow) for n in EXERCISES]
+)
 def test_a_quick_look_writes_page_figure_and_numbers(name: str, store: Store, tmp_path: Path):
     module = command.MODULES[name]
     study = Study(store, ("torch", "jax"), 2, True, 0)
