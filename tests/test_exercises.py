@@ -164,7 +164,19 @@ def test_validation_never_sees_the_test_images():
     assert len(test) == 2000
 
 
-def test_ctrl_c_says_in_one_line_how_to_go_on(tmp_path: Path):
+def gone(group: int) -> None:
+    """Wait until no process of a group is left."""
+    for _ in range(200):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    os.killpg(group, signal.SIGKILL)
+    pytest.fail("it left processes behind")
+
+
+def test_sigterm_and_ctrl_c_say_in_one_line_how_to_go_on_and_leave_no_process(tmp_path: Path):
     # Whatever the process that runs the tests does with Ctrl-C, this one starts as in a shell.
     command = ["env", "--default-signal=INT", sys.executable, "-m", "experiments", "rates",
                "--quick", "--framework", "torch", "--seeds", "200", "--processes", "1",
@@ -175,11 +187,12 @@ def test_ctrl_c_says_in_one_line_how_to_go_on(tmp_path: Path):
     store = tmp_path / "runs.jsonl"
     while not (store.exists() and store.stat().st_size) and study.poll() is None:
         time.sleep(0.05)
-    os.killpg(study.pid, signal.SIGINT)
+    study.terminate()  # handled as Ctrl-C
     error = study.communicate(timeout=60)[1]
     assert study.returncode == 130
     assert error == "\nstopped: the same command goes on where it was\n"
     assert 0 < len(Store(store).runs) < 200
+    gone(study.pid)
 
 
 def test_settings_are_chosen_on_the_validation_split(tmp_path: Path, monkeypatch):
