@@ -16,7 +16,7 @@ train: venv
 
 # Two processes with one thread each. With more, PyTorch's threads wait for one another.
 test: venv
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # The proof that the training is the same: ten epochs in float64, with the masks of each framework.
 lockstep: venv

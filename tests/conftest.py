@@ -44,13 +44,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(name, adapters, ids=lambda adapter: adapter.name)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run in one process what shares what JAX compiled."""
-    for item in items:
-        if "jax" in item.nodeid and item.path.name in ("test_contract.py", "test_mutants.py"):
-            item.add_marker(pytest.mark.xdist_group("jax"))
-
-
 # What `use` of impls/jax/device.py sets for the whole process.
 SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_default_device",
             "jax_default_prng_impl", "jax_threefry_partitionable",

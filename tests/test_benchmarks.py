@@ -110,6 +110,7 @@ def test_a_process_ends_at_the_first_epoch_that_reaches_the_goal(module: str, sm
         train_until(Setting(data=str(small_folder), epochs=1, goal=2), module)
 
 
+@pytest.mark.slow
 def test_the_command_measures_and_writes(small_folder, tmp_path, capsys, monkeypatch):
     case = (report.ARTICLE, {}, {"torch epoch": ["torch floor"]})
     monkeypatch.setitem(benchmarks.__main__.SECTIONS, "epoch", [case])

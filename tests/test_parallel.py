@@ -46,7 +46,7 @@ from tests.adapters import JAX, TORCH, Adapter
 from tests.conftest import small, write_folder
 
 ROOT = Path(__file__).parents[1]
-# 400 images: parts of 66 and 67 images, and a last step of 1 image, so that some have none.
+# 400 images: parts of 66 and 67 images, and a last step of 1 image, so that one has none.
 NETWORK = ["--batch-size", "133", "--hidden-1", "40", "--hidden-2", "24", "--lr", "0.1", "--dtype",
            "float64"]  # fmt: skip
 
@@ -63,7 +63,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize(
     ("of", "several"),
-    [(TORCH, Layout("torch", 3)), (JAX, Layout("jax", 1, 2)),
+    [(TORCH, Layout("torch", 2)), (JAX, Layout("jax", 1, 2)),
      pytest.param(JAX, Layout("jax", 2, 2), marks=pytest.mark.slow)],
     ids=["torch", "jax", "jax, processes"],
 )  # fmt: skip

@@ -15,9 +15,9 @@ from tests.adapters import JAX, NUMPY, TORCH
 # annotations do not say.
 pytestmark = pytest.mark.usefixtures("unannotated")
 SEEDS = st.integers(0, 2**32 - 1)
-# No dimensions, no elements, one, odd numbers, several dimensions, and just below and beyond the
-# 624 words that the Mersenne Twister computes at a time. Only a few: JAX compiles each shape.
-SHAPES = st.sampled_from([(), (0,), (3, 0, 2), (1,), (7,), (2, 3, 5), (623,), (1301,)])
+# No dimensions, no elements, odd numbers, several dimensions, and beyond the 624 words that the
+# Mersenne Twister computes at a time. Only a few: JAX compiles each shape.
+SHAPES = st.sampled_from([(), (0,), (7,), (2, 3, 5), (1301,)])
 RATES = st.floats(0, 1)
 QUICK = settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -92,6 +92,7 @@ def test_list_and_limits(capsys):
     assert "cannot see" in capsys.readouterr().out
 
 
+@pytest.mark.slow  # Python compiles all that is imported anew
 def test_without_docstrings_it_says_the_same(tmp_path):
     """python -OO removes docstrings. The sentences of the clauses stand there."""
     (tmp_path / "mine.py").write_text(SUBJECT)

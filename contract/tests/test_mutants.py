@@ -26,7 +26,9 @@ ELSEWHERE = [name for name, kind in MUTANTS.items() if "numpy" not in kind.frame
 OF_JAX = [name for name in ELSEWHERE if "jax" in MUTANTS[name].frameworks]
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize(
+    "framework", [pytest.param(f, marks=[pytest.mark.slow] * (f == "jax")) for f in FRAMEWORKS]
+)
 def test_every_wrong_dropout_is_found_by_the_clause_named_for_it(framework: str):
     said: list[str] = []
     # `dropout-contract selftest`, which `.ci/run` starts, tries all of them.

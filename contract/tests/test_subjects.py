@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import threading
 
 import jax
 import numpy as np
@@ -194,6 +195,13 @@ def test_a_user_s_process_is_left_as_it_was():
     assert logging.root.manager.disable == disabled
 
 
+def test_a_layer_that_cannot_be_copied_keeps_its_mode():
+    layer = on_torch.Layer(0.3).eval()
+    layer.lock = threading.Lock()
+    assert check(layer, only=["values", "keep_rate"]).ok
+    assert not layer.training
+
+
 def test_a_right_one_passes_where_gradients_are_off():
     only = ["gradient_is_that_of_the_mask", "recomputed_with_the_same_mask"]
     for off in (torch.no_grad, torch.inference_mode):
@@ -239,7 +247,8 @@ def test_what_applies_to_nothing_is_not_ok():
     assert report.headline.startswith("NOTHING CHECKED")
 
 
-@pytest.mark.parametrize("p", [pytest.param(1e-4, marks=pytest.mark.slow), 0.999])
+@pytest.mark.slow
+@pytest.mark.parametrize("p", [1e-4, 0.999])
 def test_rates_near_0_and_1_are_checked_in_seconds_and_pass(p: float):
     statistical = ["keep_rate", "neighbours_are_independent", "calls_are_independent"]
     report = check(on_torch.Layer(p), only=[*statistical, "values", "mode_comes_from_the_model"])
