@@ -159,6 +159,24 @@ class Balanced(Wrong):
         return np.where(fixed, usual, rows >= p).reshape(shape)
 
 
+class HalfPrecision(Layer):
+    """The rate is off for 16-bit numbers only."""
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return super().__call__(x) if x.dtype == np.float16 else Layer(self.p, 0)(x)
+
+
+class ExclusiveOr(Wrong):
+    """In a long mask, half of the units are the exclusive or of two others that are 4 apart."""
+
+    def mask(self, rng, shape, p):
+        keep = rng.random(shape) >= p
+        if keep.size >= 2**19 and keep.ndim == 1:
+            blocks = keep[: keep.size // 4096 * 4096].reshape(-1, 4096)
+            blocks[:, 2048:4000] = blocks[:, :1952] ^ blocks[:, 4:1956]
+        return keep
+
+
 def times_found(what, clause: str) -> int:
     found = subject(what, "numpy")
     results = [run_clause(found, CLAUSES[clause], seed, Budget()) for seed in range(10)]
@@ -170,6 +188,8 @@ def times_found(what, clause: str) -> int:
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_a_rate_that_is_off_by_what_is_stated_is_found(p: float, error: float, sign: int):
     assert times_found(Layer(p, sign * error), "keep_rate") == 10
+    if p == 0.5:
+        assert times_found(HalfPrecision(p, sign * error), "keep_rate_in_every_dtype") == 10
 
 
 @pytest.mark.parametrize(
@@ -177,7 +197,8 @@ def test_a_rate_that_is_off_by_what_is_stated_is_found(p: float, error: float, s
     [(LastRateMixedIn, "rate_follows_each_call"),
      (OnePosition, "every_position_and_every_call_counts"),
      (SmallInputs, "small_inputs_are_no_exception"), (Neighbours, "neighbours_are_independent"),
-     (Calls, "calls_are_independent"), (Balanced, "number_kept_is_free")],
+     (Calls, "calls_are_independent"), (Balanced, "number_kept_is_free"),
+     pytest.param(ExclusiveOr, "triples_are_independent", marks=pytest.mark.slow)],
 )  # fmt: skip
 def test_an_effect_of_the_size_that_is_stated_is_found(wrong: type[Wrong], clause: str):
     assert "A correlation of 0.1 is seen" in LIMITS
