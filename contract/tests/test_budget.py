@@ -171,7 +171,7 @@ class ExclusiveOr(Wrong):
 
     def mask(self, rng, shape, p):
         keep = rng.random(shape) >= p
-        if keep.size >= 2**19 and keep.ndim == 1:
+        if keep.size >= 2**19 and keep.ndim == 1 and p == 0.5:
             blocks = keep[: keep.size // 4096 * 4096].reshape(-1, 4096)
             blocks[:, 2048:4000] = blocks[:, :1952] ^ blocks[:, 4:1956]
         return keep
