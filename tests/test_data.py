@@ -115,10 +115,15 @@ def test_data_is_known_by_its_sha256(small_folder):
     zipped.write_bytes(gzip.compress((small_folder / LABELS).read_bytes()))
     (small_folder / LABELS).unlink()
     assert load(str(small_folder)).sha256 == before
-    labels = small().train_labels
-    write_folder(small_folder, small(train_labels=9 - labels))
     zipped.unlink()
-    assert load(str(small_folder)).sha256 != before
+    names = ("train_images", "train_labels", "test_images", "test_labels")
+    digests = {before}
+    for name in names:
+        changed = getattr(small(), name).copy()
+        changed.flat[-1] = 9 - changed.flat[-1] % 10
+        write_folder(small_folder, small(**{name: changed}))
+        digests.add(load(str(small_folder)).sha256)
+    assert len(digests) == 1 + len(names)
 
 
 def test_gzip_in_several_members_and_padded_with_zeros_is_read(small_data, small_folder):
@@ -170,6 +175,9 @@ def test_files_that_do_not_belong_together(tmp_path):
         ({"train_images": images[:, :14, :14]}, "not of one size"),
         ({"train_images": images[:, :20]}, "not square"),
         ({"train_labels": labels + 1}, "has the label 10; labels must be 0 to 9"),
+        ({"test_labels": good.test_labels + 1}, "has the label 10; labels must be 0 to 9"),
+        ({"test_labels": good.test_labels[:-1]}, "has 200 images but 199 labels"),
+        ({"test_images": good.test_images[:, :14, :14]}, "not of one size"),
     ):
         refused(write_folder(tmp_path / "folder", small(**changes)), complaint)
 
