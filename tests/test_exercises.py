@@ -176,6 +176,7 @@ def gone(group: int) -> None:
     pytest.fail("it left processes behind")
 
 
+@pytest.mark.slow
 def test_sigterm_and_ctrl_c_say_in_one_line_how_to_go_on_and_leave_no_process(tmp_path: Path):
     # Whatever the process that runs the tests does with Ctrl-C, this one starts as in a shell.
     command = ["env", "--default-signal=INT", sys.executable, "-m", "experiments", "rates",
@@ -258,7 +259,7 @@ def store(tmp_path_factory) -> Store:
 
 
 @pytest.mark.parametrize(
-    "name", [n if n == "rates" else pytest.param(n, marks=pytest.mark.slow) for n in EXERCISES]
+    "name", [n if n == "inference" else pytest.param(n, marks=pytest.mark.slow) for n in EXERCISES]
 )
 def test_a_quick_look_writes_page_figure_and_numbers(name: str, store: Store, tmp_path: Path):
     module = command.MODULES[name]
