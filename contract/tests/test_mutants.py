@@ -96,6 +96,7 @@ def test_right_in_torch(name: str):
     _passes("torch", name, QUICK)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", right_designs("jax"))
 def test_right_in_jax(name: str):
     _passes("jax", name, ["threshold_is_the_rate", "values", "zero_gradient_at_one"])
