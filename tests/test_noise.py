@@ -152,8 +152,8 @@ def test_continuous_noise_has_its_distribution(framework: Adapter, kind: str, ex
     assert scipy.stats.kstest(drawn, expected.cdf).pvalue > ALPHA
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
-@pytest.mark.parametrize("shape", [(), (0,), (3, 2)], ids=str)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+@pytest.mark.parametrize("shape", [(), (3, 2)], ids=str)
 def test_dtype_and_shape_are_those_of_x(framework: Adapter, dtype: str, shape: tuple[int, ...]):
     jax.config.update("jax_enable_x64", dtype == "float64")
     x = framework.array(np.ones(shape), dtype)

@@ -161,7 +161,8 @@ def test_workers_end_with_torchrun(folder, tmp_path):
     load_weights(tmp_path / "run" / "unfinished" / "checkpoint.safetensors")  # of a last moment
 
 
-@pytest.mark.parametrize("wrong", [pytest.param("settings", marks=pytest.mark.slow), "data"])
+@pytest.mark.slow  # tests/test_run.py does it without processes
+@pytest.mark.parametrize("wrong", ["settings", "data"])
 def test_one_process_of_other_settings_or_without_data_ends_all_with_one_line(
     wrong: str, folder, tmp_path
 ):
